@@ -1,0 +1,1 @@
+//! Receive connections from a tenfold master.
