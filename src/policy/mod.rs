@@ -1,5 +1,25 @@
-//! Decides which worker gets what and which process starts or stops; pure: no I/O, no clock, no log.
+//! Decides which worker gets what and which process starts or stops; no I/O, no clock, no log.
 
+mod backoff;
+mod balance;
+mod fleet;
 mod ids;
+mod queue;
+mod random;
+#[cfg(test)]
+mod testing;
+mod time;
 
+pub use backoff::Backoff;
+pub use balance::{
+    Admission, Balance, Expired, Grant, ListenerView, Load, Mode, REFUSAL_PAUSE, Shed, Stalled,
+    Standing, Tally, UNACKED_WINDOW, WorkerBounds, WorkerView,
+};
+pub use fleet::{
+    Action, Cause, Event, Failure, Finish, Fleet, FleetSettings, LiveWorker, MAX_WORKERS, Note,
+    Phase, SlotState, SlotView, StopKind, StopStep, StopTimes, StormSettings, WorkerExit,
+    WorkerLife,
+};
 pub use ids::{Generation, ListenerId, Slot, Ticket, WorkerId};
+pub use queue::QueueBounds;
+pub use random::SplitMix64;

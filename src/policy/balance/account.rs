@@ -1,0 +1,206 @@
+//! What one worker holds, may hold, and whether it may be given more.
+
+use std::num::NonZeroU32;
+use std::time::Instant;
+
+use super::{Load, Mode, Stalled, Standing, UNACKED_WINDOW, WorkerBounds, WorkerView};
+use crate::policy::{ListenerId, WorkerId};
+
+/// One worker's counts. In-flight is counted here (a lease says when it ends); open is counted by
+/// the worker, and here only what it had not seen when it last reported.
+#[derive(Debug)]
+pub(super) struct Account {
+    pub(super) id: WorkerId,
+    pub(super) bounds: WorkerBounds,
+    pub(super) standing: Standing,
+    pub(super) stalled: Stalled,
+    serves: Vec<Service>,
+    in_flight: u32,
+    unacked: u32,
+    /// Connections handed over since the worker last became unready. `load.seen <= sent`.
+    sent: u64,
+    load: Load,
+    /// Connections it has taken, in all its life.
+    accepted: u64,
+    /// Number of the last dispatch to this worker; 0 before the first.
+    last_dispatch: u64,
+}
+
+/// A listener that the worker accepts on.
+#[derive(Debug)]
+struct Service {
+    listener: ListenerId,
+    /// Set while the worker gets nothing from this listener because it refused a connection.
+    refusing_until: Option<Instant>,
+}
+
+impl Account {
+    pub(super) fn new(id: WorkerId, bounds: WorkerBounds) -> Self {
+        Self {
+            id,
+            bounds,
+            standing: Standing::Starting,
+            stalled: Stalled::No,
+            serves: Vec::new(),
+            in_flight: 0,
+            unacked: 0,
+            sent: 0,
+            load: Load::default(),
+            accepted: 0,
+            last_dispatch: 0,
+        }
+    }
+
+    /// Whether this worker may get something from `listener` now. The one place that says so.
+    pub(super) fn is_eligible(&self, listener: ListenerId, mode: Mode) -> bool {
+        self.is_available()
+            && self.has_room(mode)
+            && self.service(listener).is_some_and(|it| it.refusing_until.is_none())
+    }
+
+    /// Whether only its open connections keep this worker from getting more of `listener`.
+    pub(super) fn is_full_of_connections(&self, listener: ListenerId) -> bool {
+        self.is_available()
+            && self.unacked < UNACKED_WINDOW
+            && self.service(listener).is_some_and(|it| {
+                it.refusing_until.is_some() || self.open() >= self.bounds.max_connections.get()
+            })
+    }
+
+    /// Smaller gets the next dispatch: least load first, then least recently dispatched.
+    pub(super) fn rank(&self, mode: Mode) -> (u32, u32, u64) {
+        match mode {
+            Mode::Request => (self.in_flight, 0, self.last_dispatch),
+            Mode::Connection => (self.open(), self.load.active, self.last_dispatch),
+        }
+    }
+
+    /// Client connections handed to this worker and not known to be closed.
+    pub(super) fn open(&self) -> u32 {
+        let unseen = u32::try_from(self.sent - self.load.seen).unwrap_or(u32::MAX);
+        self.load.open.saturating_add(unseen)
+    }
+
+    pub(super) fn take(&mut self, mode: Mode, dispatch: u64) {
+        self.last_dispatch = dispatch;
+        match mode {
+            Mode::Request => self.in_flight += 1,
+            Mode::Connection => {
+                self.unacked += 1;
+                self.sent += 1;
+            }
+        }
+    }
+
+    // The counts below saturate: an answer that no grant matches (a hostile worker, or one that
+    // was made unready meanwhile) must not wrap them.
+
+    pub(super) fn release(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    pub(super) fn accept(&mut self) {
+        self.answer();
+        self.accepted += 1;
+    }
+
+    pub(super) fn answer(&mut self) {
+        self.unacked = self.unacked.saturating_sub(1);
+    }
+
+    pub(super) fn withdraw(&mut self) {
+        self.answer();
+        self.sent = self.sent.saturating_sub(1);
+        self.load.seen = self.load.seen.min(self.sent);
+    }
+
+    /// Takes an absolute report. A worker cannot have seen what was not sent, nor hold more
+    /// connections than it was ever given.
+    pub(super) fn report(&mut self, load: Load) {
+        let before = self.load.open;
+        self.load = Load {
+            seen: load.seen.min(self.sent),
+            open: load.open.min(u32::try_from(self.sent).unwrap_or(u32::MAX)),
+            active: load.active,
+        };
+        // Compare what the worker said, not `open()`: that also falls when a refused connection
+        // is merely seen, and the next one would be refused again at once.
+        if self.load.open < before {
+            for service in &mut self.serves {
+                service.refusing_until = None;
+            }
+        }
+    }
+
+    /// Forgets what the process behind this worker held and served. In-flight stays: each lease
+    /// is still held by somebody who will give it back.
+    pub(super) fn reset(&mut self) {
+        if self.standing == Standing::Ready {
+            self.standing = Standing::Starting;
+        }
+        self.stalled = Stalled::No;
+        self.serves.clear();
+        self.unacked = 0;
+        self.sent = 0;
+        self.load = Load::default();
+    }
+
+    pub(super) fn serve(&mut self, listener: ListenerId) {
+        if self.service(listener).is_none() {
+            self.serves.push(Service { listener, refusing_until: None });
+        }
+    }
+
+    pub(super) fn unserve(&mut self, listener: ListenerId) {
+        self.serves.retain(|service| service.listener != listener);
+    }
+
+    pub(super) fn refuse(&mut self, listener: ListenerId, until: Instant) {
+        for service in &mut self.serves {
+            if service.listener == listener {
+                service.refusing_until = Some(until);
+            }
+        }
+    }
+
+    /// Ends refusals that are over at `now`; returns the end of the next one.
+    pub(super) fn end_refusals(&mut self, now: Instant) -> Option<Instant> {
+        for service in &mut self.serves {
+            service.refusing_until = service.refusing_until.filter(|&until| until > now);
+        }
+        self.serves.iter().filter_map(|service| service.refusing_until).min()
+    }
+
+    pub(super) fn view(&self) -> WorkerView {
+        WorkerView {
+            id: self.id,
+            bounds: self.bounds,
+            standing: self.standing,
+            stalled: self.stalled,
+            in_flight: self.in_flight,
+            unacked: self.unacked,
+            open: self.open(),
+            active: self.load.active,
+            sent: self.sent,
+            accepted: self.accepted,
+        }
+    }
+
+    fn is_available(&self) -> bool {
+        self.standing == Standing::Ready && self.stalled == Stalled::No
+    }
+
+    fn has_room(&self, mode: Mode) -> bool {
+        let below = |count: u32, bound: NonZeroU32| count < bound.get();
+        match mode {
+            Mode::Request => below(self.in_flight, self.bounds.limit),
+            Mode::Connection => {
+                self.unacked < UNACKED_WINDOW && below(self.open(), self.bounds.max_connections)
+            }
+        }
+    }
+
+    fn service(&self, listener: ListenerId) -> Option<&Service> {
+        self.serves.iter().find(|service| service.listener == listener)
+    }
+}

@@ -1,0 +1,7 @@
+//! Tests of `Balance`: a table, a simulation judged by a naive model, interleavings, and waits.
+
+mod behaviours;
+mod interleavings;
+mod model;
+mod simulation;
+mod waits;

@@ -1,0 +1,199 @@
+//! A second, naive account of the same rules, kept in plain lists, to judge every grant by.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::super::*;
+
+/// What `Balance` should know.
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) workers: BTreeMap<WorkerId, ModelWorker>,
+    pub(super) listeners: BTreeMap<ListenerId, ModelListener>,
+    dispatches: u64,
+}
+
+pub(super) struct ModelWorker {
+    pub(super) bounds: WorkerBounds,
+    pub(super) standing: Standing,
+    pub(super) stalled: Stalled,
+    /// Listeners served, each with the end of a refusal.
+    pub(super) serves: BTreeMap<ListenerId, Option<Instant>>,
+    /// Exchanges it works on.
+    pub(super) leases: Vec<Held>,
+    /// Connections sent and not answered, oldest first.
+    pub(super) unacked: Vec<Held>,
+    pub(super) sent: u64,
+    /// What it last reported, clamped.
+    pub(super) said: Load,
+    /// What it truly has.
+    pub(super) truth: Load,
+    last: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) listener: ListenerId,
+    pub(super) ticket: Ticket,
+    pub(super) since: Instant,
+}
+
+pub(super) struct ModelListener {
+    pub(super) mode: Mode,
+    pub(super) bounds: QueueBounds,
+    pub(super) waiters: Vec<(Instant, Ticket)>,
+    /// Those of the waiters that came back; the bound does not count them.
+    pub(super) readmitted: Vec<Ticket>,
+}
+
+impl Model {
+    pub(super) fn add_worker(&mut self, id: WorkerId, bounds: WorkerBounds) {
+        let worker = ModelWorker {
+            bounds,
+            standing: Standing::Starting,
+            stalled: Stalled::No,
+            serves: BTreeMap::new(),
+            leases: Vec::new(),
+            unacked: Vec::new(),
+            sent: 0,
+            said: Load::default(),
+            truth: Load::default(),
+            last: 0,
+        };
+        self.workers.insert(id, worker);
+    }
+
+    pub(super) fn eligible(&self, listener: ListenerId) -> Vec<WorkerId> {
+        let mode = self.listeners[&listener].mode;
+        let able = self.workers.iter().filter(|(_, worker)| worker.can_take(listener, mode));
+        able.map(|(&id, _)| id).collect()
+    }
+
+    /// Fails unless the grant is right; then counts it. `since` is when the ticket came.
+    pub(super) fn grant(&mut self, grant: Grant, since: Instant) {
+        let Grant { ticket, worker, listener } = grant;
+        let mode = self.listeners[&listener].mode;
+        let eligible = self.eligible(listener);
+        assert!(eligible.contains(&worker), "{grant:?} to a worker that is not eligible");
+        let best = eligible.iter().map(|id| self.workers[id].load(mode)).min();
+        let worker = self.workers.get_mut(&worker).expect("eligible workers exist");
+        assert_eq!(Some(worker.load(mode)), best, "{grant:?} not to the least loaded");
+        self.dispatches += 1;
+        worker.last = self.dispatches;
+        let held = Held { listener, ticket, since };
+        // A bound may have been lowered below what is held; only new dispatches obey it.
+        match mode {
+            Mode::Request => {
+                worker.leases.push(held);
+                assert!(worker.leases.len() <= worker.bounds.limit.get() as usize);
+            }
+            Mode::Connection => {
+                worker.unacked.push(held);
+                worker.sent += 1;
+                assert!(worker.unacked.len() <= UNACKED_WINDOW as usize);
+                assert!(worker.open() <= worker.bounds.max_connections.get());
+            }
+        }
+    }
+
+    /// A grant to somebody who waited: it must be the oldest whom any worker could take.
+    pub(super) fn grant_waiter(&mut self, grant: Grant) {
+        let servable = self.listeners.iter().filter(|(id, _)| !self.eligible(**id).is_empty());
+        let oldest = servable.flat_map(|(_, listener)| &listener.waiters).min().copied();
+        let listener = self.listeners.get_mut(&grant.listener).expect("grants name listeners");
+        let at = listener.waiters.iter().position(|&(_, ticket)| ticket == grant.ticket);
+        let waiter = listener.waiters.remove(at.expect("who is granted waited"));
+        listener.readmitted.retain(|&ticket| ticket != grant.ticket);
+        assert_eq!(Some(waiter), oldest, "{grant:?} is not the oldest");
+        self.grant(grant, waiter.0);
+    }
+
+    pub(super) fn end_refusals(&mut self, now: Instant) {
+        for worker in self.workers.values_mut() {
+            for refusal in worker.serves.values_mut() {
+                *refusal = refusal.filter(|&until| until > now);
+            }
+        }
+    }
+
+    /// Takes a waiter out of whichever queue it is in.
+    pub(super) fn forget(&mut self, ticket: Ticket) -> bool {
+        let mut found = false;
+        for listener in self.listeners.values_mut() {
+            let before = listener.waiters.len();
+            listener.waiters.retain(|&(_, waiting)| waiting != ticket);
+            listener.readmitted.retain(|&waiting| waiting != ticket);
+            found |= listener.waiters.len() < before;
+        }
+        found
+    }
+
+    /// Fails unless `balance` counts the same, and nobody waits who could be served.
+    pub(super) fn compare(&self, balance: &Balance) {
+        assert_eq!(balance.workers().count(), self.workers.len());
+        for (&id, worker) in &self.workers {
+            let view = balance.worker(id).expect("the worker exists");
+            assert_eq!(view.in_flight as usize, worker.leases.len(), "{view:?}");
+            assert_eq!(view.unacked as usize, worker.unacked.len(), "{view:?}");
+            assert_eq!((view.open, view.active), (worker.open(), worker.said.active), "{view:?}");
+            assert_eq!((view.standing, view.stalled), (worker.standing, worker.stalled));
+        }
+        for (&id, listener) in &self.listeners {
+            let view = balance.listener(id).expect("the listener is open");
+            assert_eq!(view.length, listener.waiters.len());
+            assert_eq!(view.oldest, listener.waiters.iter().map(|waiter| waiter.0).min());
+            let newcomers = listener.waiters.len() - listener.readmitted.len();
+            assert!(newcomers <= listener.bounds.max, "queue above its bound");
+            let idle = self.eligible(id);
+            assert!(listener.waiters.is_empty() || idle.is_empty(), "{idle:?} idle, {view:?}");
+        }
+    }
+
+    /// The earliest moment at which something is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let ages = self.listeners.values().flat_map(|listener| {
+            let timeout = listener.bounds.timeout;
+            listener.waiters.iter().map(move |&(since, _)| since + timeout)
+        });
+        let refusals = self.workers.values().flat_map(|worker| worker.serves.values().flatten());
+        ages.chain(refusals.copied()).min()
+    }
+}
+
+impl ModelWorker {
+    pub(super) fn open(&self) -> u32 {
+        self.said.open + (self.sent - self.said.seen) as u32
+    }
+
+    pub(super) fn report(&mut self, load: Load) {
+        let fewer = load.open.min(self.sent as u32) < self.said.open;
+        self.said = Load {
+            seen: load.seen.min(self.sent),
+            open: load.open.min(self.sent as u32),
+            active: load.active,
+        };
+        if fewer {
+            self.serves.values_mut().for_each(|refusal| *refusal = None);
+        }
+    }
+
+    fn can_take(&self, listener: ListenerId, mode: Mode) -> bool {
+        let has_room = match mode {
+            Mode::Request => self.leases.len() < self.bounds.limit.get() as usize,
+            Mode::Connection => {
+                self.unacked.len() < 8 && self.open() < self.bounds.max_connections.get()
+            }
+        };
+        self.standing == Standing::Ready
+            && self.stalled == Stalled::No
+            && self.serves.get(&listener) == Some(&None)
+            && has_room
+    }
+
+    fn load(&self, mode: Mode) -> (usize, u32, u64) {
+        match mode {
+            Mode::Request => (self.leases.len(), 0, self.last),
+            Mode::Connection => (self.open() as usize, self.said.active, self.last),
+        }
+    }
+}

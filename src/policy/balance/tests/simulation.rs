@@ -1,0 +1,414 @@
+//! Random events from a seed, each answer judged by the model, all invariants after every event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use super::super::*;
+use super::model::{Held, Model};
+use crate::policy::SplitMix64;
+use crate::policy::testing::for_each_seed;
+
+/// Whether workers tell the truth.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manners {
+    Honest,
+    Hostile,
+}
+
+struct Simulation {
+    random: SplitMix64,
+    manners: Manners,
+    now: Instant,
+    balance: Balance,
+    model: Model,
+    /// Tickets that are neither ended nor shed, with when they came.
+    alive: BTreeMap<Ticket, Instant>,
+    ended: BTreeSet<Ticket>,
+    last_id: u64,
+    last_ticket: u64,
+}
+
+#[test]
+fn every_invariant_holds_after_every_event() {
+    for_each_seed(2_000, |random| simulate(random, Manners::Honest, 150));
+}
+
+#[test]
+fn hostile_workers_break_no_invariant() {
+    for_each_seed(1_000, |random| simulate(random, Manners::Hostile, 150));
+}
+
+fn simulate(random: SplitMix64, manners: Manners, events: u32) {
+    let mut simulation = Simulation::new(random, manners);
+    for _ in 0..events {
+        simulation.step();
+        simulation.model.compare(&simulation.balance);
+        simulation.check_deadline();
+    }
+    simulation.wind_down();
+}
+
+impl Simulation {
+    fn new(random: SplitMix64, manners: Manners) -> Self {
+        let mut it = Self {
+            random,
+            manners,
+            now: Instant::now(),
+            balance: Balance::new(),
+            model: Model::default(),
+            alive: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            last_id: 0,
+            last_ticket: 0,
+        };
+        let modes = [Mode::Request, Mode::Connection, Mode::Connection];
+        for (id, mode) in (1..).map(ListenerId).zip(modes) {
+            it.open(id, mode);
+        }
+        for _ in 0..3 {
+            it.join();
+        }
+        it
+    }
+
+    fn step(&mut self) {
+        self.now += Duration::from_millis(self.random.below(20));
+        // A timer may be late, so an event may come between a deadline and its `expire`.
+        if self.balance.deadline().is_some_and(|at| at <= self.now) && self.random.below(4) > 0 {
+            self.expire();
+        }
+        match self.random.below(40) {
+            0 => self.join(),
+            1 => self.lose_worker(),
+            2 => self.unready(),
+            3 => self.with_worker(|it, id| {
+                it.balance.drain(id);
+                it.worker(id).standing = Standing::Draining;
+            }),
+            4 => self.stall(),
+            5 => self.with_worker(Self::rebound),
+            6 => self.with_worker(Self::toggle_service),
+            7 => self.reopen(),
+            8 => self.cancel(),
+            9 => self.expire(),
+            10..20 => self.admit(),
+            20..26 => self.release(),
+            26..36 => self.answer(),
+            _ => self.with_worker(Self::report),
+        }
+    }
+
+    fn open(&mut self, id: ListenerId, mode: Mode) {
+        let timeout = Duration::from_millis(50 + self.random.below(300));
+        let bounds = QueueBounds { max: self.random.below(6) as usize, timeout };
+        self.balance.open_listener(id, mode, bounds);
+        let (waiters, readmitted) = (Vec::new(), Vec::new());
+        let listener = super::model::ModelListener { mode, bounds, waiters, readmitted };
+        self.model.listeners.insert(id, listener);
+    }
+
+    fn reopen(&mut self) {
+        let id = self.any_listener();
+        let listener = self.model.listeners.remove(&id).expect("any_listener exists");
+        let mut waiters = listener.waiters;
+        waiters.sort_unstable();
+        let turned_away = self.balance.close_listener(id);
+        assert_eq!(turned_away, waiters.iter().map(|waiter| waiter.1).collect::<Vec<_>>());
+        turned_away.into_iter().for_each(|ticket| self.end(ticket));
+        for worker in self.model.workers.values_mut() {
+            worker.serves.remove(&id);
+        }
+        let late = self.balance.admit(self.now, id, Ticket(u64::MAX));
+        assert_eq!(late, Admission::Shed(Shed::Closing));
+        self.open(id, listener.mode);
+    }
+
+    fn join(&mut self) {
+        self.last_id += 1;
+        let (id, bounds) = (WorkerId(self.last_id), self.any_bounds());
+        self.balance.add_worker(id, bounds);
+        self.model.add_worker(id, bounds);
+        self.make_ready(id);
+    }
+
+    fn make_ready(&mut self, id: WorkerId) {
+        for listener in self.model.listeners.keys().copied().collect::<Vec<_>>() {
+            if self.random.below(4) > 0 {
+                self.worker(id).serves.entry(listener).or_insert(None);
+                let grants = self.balance.serve(self.now, id, listener);
+                self.settle(grants);
+            }
+        }
+        if self.worker(id).standing == Standing::Starting {
+            self.worker(id).standing = Standing::Ready;
+        }
+        let grants = self.balance.ready(self.now, id);
+        self.settle(grants);
+    }
+
+    fn lose_worker(&mut self) {
+        let Some(id) = self.any_worker() else { return };
+        self.balance.remove_worker(id);
+        let worker = self.model.workers.remove(&id).expect("any_worker exists");
+        worker.leases.iter().chain(&worker.unacked).for_each(|&held| self.readmit(held));
+        assert!(self.balance.release(self.now, id).is_empty(), "a late release does nothing");
+    }
+
+    fn unready(&mut self) {
+        let Some(id) = self.any_worker() else { return };
+        self.balance.unready(id);
+        let worker = self.worker(id);
+        if worker.standing == Standing::Ready {
+            worker.standing = Standing::Starting;
+        }
+        (worker.sent, worker.said, worker.truth) = (0, Load::default(), Load::default());
+        (worker.stalled, worker.serves) = (Stalled::No, BTreeMap::new());
+        let lost = std::mem::take(&mut worker.unacked);
+        lost.into_iter().for_each(|held| self.readmit(held));
+        if self.random.below(2) == 0 {
+            self.make_ready(id);
+        }
+    }
+
+    fn stall(&mut self) {
+        let Some(id) = self.any_worker() else { return };
+        let stalled = if self.random.below(3) == 0 { Stalled::Yes } else { Stalled::No };
+        self.worker(id).stalled = stalled;
+        let grants = self.balance.set_stalled(self.now, id, stalled);
+        self.settle(grants);
+    }
+
+    fn rebound(&mut self, id: WorkerId) {
+        let bounds = self.any_bounds();
+        self.worker(id).bounds = bounds;
+        let grants = self.balance.set_bounds(self.now, id, bounds);
+        self.settle(grants);
+    }
+
+    fn toggle_service(&mut self, id: WorkerId) {
+        let listener = self.any_listener();
+        if self.worker(id).serves.remove(&listener).is_some() {
+            self.balance.unserve(id, listener);
+        } else {
+            self.worker(id).serves.insert(listener, None);
+            let grants = self.balance.serve(self.now, id, listener);
+            self.settle(grants);
+        }
+    }
+
+    fn admit(&mut self) {
+        self.last_ticket += 1;
+        let (ticket, id) = (Ticket(self.last_ticket), self.any_listener());
+        self.alive.insert(ticket, self.now);
+        let is_idle = !self.model.eligible(id).is_empty();
+        let listener = &self.model.listeners[&id];
+        let is_full = listener.waiters.len() >= listener.bounds.max;
+        let now = self.now;
+        match self.balance.admit(now, id, ticket) {
+            Admission::Granted(grant) => {
+                assert_eq!((grant.ticket, grant.listener), (ticket, id));
+                self.model.grant(grant, now);
+            }
+            Admission::Queued => {
+                assert!(!is_idle && !is_full, "queued {ticket:?} without need");
+                self.listener(id).waiters.push((now, ticket));
+                assert_eq!(self.balance.admit(now, id, ticket), Admission::Queued);
+            }
+            Admission::Shed(why) => {
+                assert!(!is_idle && is_full && why == Shed::QueueFull, "{why}");
+                self.end(ticket);
+            }
+        }
+    }
+
+    /// The ticket's worker died or refused it.
+    fn readmit(&mut self, held: Held) {
+        let Held { listener: id, ticket, since } = held;
+        let now = self.now;
+        let Some(listener) = self.model.listeners.get(&id) else {
+            return self.end(ticket);
+        };
+        let is_old = now - since >= listener.bounds.timeout;
+        match self.balance.readmit(now, id, ticket, since) {
+            Admission::Granted(grant) => self.model.grant(grant, since),
+            Admission::Queued => {
+                assert!(!is_old, "queued {ticket:?} above the age bound");
+                self.listener(id).waiters.push((since, ticket));
+                self.listener(id).readmitted.push(ticket);
+            }
+            Admission::Shed(why) => {
+                assert!(is_old && why == Shed::QueueTimeout, "{why}");
+                self.end(ticket);
+            }
+        }
+    }
+
+    fn cancel(&mut self) {
+        if self.last_ticket == 0 {
+            return;
+        }
+        let ticket = Ticket(1 + self.random.below(self.last_ticket));
+        let waited = self.model.forget(ticket);
+        assert_eq!(self.balance.cancel(ticket), waited);
+        if waited {
+            self.end(ticket);
+        }
+    }
+
+    fn release(&mut self) {
+        let Some(id) = self.any_worker() else { return };
+        let leases = self.worker(id).leases.len() as u64;
+        if leases > 0 {
+            let at = self.random.below(leases) as usize;
+            let held = self.worker(id).leases.remove(at);
+            self.end(held.ticket);
+        } else if self.manners == Manners::Honest {
+            return;
+        }
+        let grants = self.balance.release(self.now, id);
+        self.settle(grants);
+    }
+
+    /// A worker answers the oldest connection it was sent, or we could not send the newest.
+    fn answer(&mut self) {
+        let Some(id) = self.any_worker() else { return };
+        let now = self.now;
+        let choice = self.random.below(8);
+        let worker = self.worker(id);
+        if worker.unacked.is_empty() {
+            if self.manners == Manners::Hostile {
+                let grants = self.balance.acked(now, id);
+                self.settle(grants);
+            }
+            return;
+        }
+        if choice == 0 {
+            let held = worker.unacked.pop().expect("not empty");
+            worker.sent -= 1;
+            worker.said.seen = worker.said.seen.min(worker.sent);
+            let grants = self.balance.withdraw(now, id);
+            self.settle(grants);
+            return self.readmit(held);
+        }
+        let held = worker.unacked.remove(0);
+        worker.truth.seen += 1;
+        if choice == 1 {
+            if let Some(refusal) = worker.serves.get_mut(&held.listener) {
+                *refusal = Some(now + REFUSAL_PAUSE);
+            }
+            let grants = self.balance.refused(now, id, held.listener);
+            self.settle(grants);
+            return self.readmit(held);
+        }
+        worker.truth.open += 1;
+        self.end(held.ticket);
+        let grants = self.balance.acked(now, id);
+        self.settle(grants);
+    }
+
+    /// Some of a worker's connections close, and it reports.
+    fn report(&mut self, id: WorkerId) {
+        let mut draw = |bound: u32| self.random.below(u64::from(bound) + 1) as u32;
+        let worker = self.model.workers.get_mut(&id).expect("any_worker exists");
+        let closed = draw(worker.truth.open);
+        worker.truth.open -= closed;
+        worker.truth.active = draw(worker.truth.open);
+        let mut load = worker.truth;
+        if self.manners == Manners::Hostile && draw(2) == 0 {
+            load = Load { seen: u64::from(draw(50)), open: draw(50), active: draw(u32::MAX) };
+        }
+        worker.report(load);
+        let grants = self.balance.report(self.now, id, load);
+        self.settle(grants);
+    }
+
+    fn expire(&mut self) {
+        let Expired { shed, grants } = self.balance.expire(self.now);
+        self.settle(grants);
+        for (id, ticket, why) in shed {
+            assert_eq!(why, Shed::QueueTimeout);
+            let listener = &self.model.listeners[&id];
+            let oldest = *listener.waiters.iter().min().expect("who is shed waited");
+            assert_eq!(oldest.1, ticket, "shed before an older one");
+            assert!(self.now - oldest.0 >= listener.bounds.timeout, "shed {ticket:?} too early");
+            self.model.forget(ticket);
+            self.end(ticket);
+        }
+        assert!(self.balance.deadline().is_none_or(|at| at > self.now), "expire left work");
+    }
+
+    /// The rest of every event that may make room: refusals end, waiters are served.
+    fn settle(&mut self, grants: Vec<Grant>) {
+        self.model.end_refusals(self.now);
+        grants.into_iter().for_each(|grant| self.model.grant_waiter(grant));
+    }
+
+    fn check_deadline(&self) {
+        if let Some(due) = self.model.due() {
+            let deadline = self.balance.deadline().expect("something is due some day");
+            assert!(deadline <= due, "the deadline is late");
+        }
+    }
+
+    /// Everybody finishes; then nothing may be counted anywhere.
+    fn wind_down(&mut self) {
+        self.manners = Manners::Honest;
+        for id in self.model.workers.keys().copied().collect::<Vec<_>>() {
+            self.balance.drain(id);
+            self.worker(id).standing = Standing::Draining;
+        }
+        self.now += Duration::from_secs(1);
+        self.expire();
+        while self.model.workers.values().any(|it| it.leases.len() + it.unacked.len() > 0) {
+            self.release();
+            self.answer();
+        }
+        self.now += Duration::from_secs(1);
+        self.expire();
+        for (&id, worker) in &mut self.model.workers {
+            let load = Load { seen: worker.sent, open: 0, active: 0 };
+            worker.report(load);
+            assert!(self.balance.report(self.now, id, load).is_empty());
+        }
+        self.model.compare(&self.balance);
+        assert!(self.balance.workers().all(|it| it.in_flight + it.unacked + it.open == 0));
+        assert!(self.balance.listeners().all(|it| it.length == 0));
+        assert!(self.alive.is_empty(), "{:?} never ended", self.alive);
+        assert_eq!(self.ended.len() as u64, self.last_ticket);
+    }
+
+    fn end(&mut self, ticket: Ticket) {
+        assert!(self.alive.remove(&ticket).is_some(), "{ticket:?} ended twice");
+        self.ended.insert(ticket);
+    }
+
+    fn with_worker(&mut self, act: impl FnOnce(&mut Self, WorkerId)) {
+        if let Some(id) = self.any_worker() {
+            act(self, id);
+        }
+    }
+
+    fn worker(&mut self, id: WorkerId) -> &mut super::model::ModelWorker {
+        self.model.workers.get_mut(&id).expect("the simulation names workers that exist")
+    }
+
+    fn listener(&mut self, id: ListenerId) -> &mut super::model::ModelListener {
+        self.model.listeners.get_mut(&id).expect("the simulation names open listeners")
+    }
+
+    fn any_worker(&mut self) -> Option<WorkerId> {
+        let at = self.random.below(self.model.workers.len() as u64) as usize;
+        self.model.workers.keys().nth(at).copied()
+    }
+
+    fn any_listener(&mut self) -> ListenerId {
+        ListenerId(1 + self.random.below(3) as u32)
+    }
+
+    fn any_bounds(&mut self) -> WorkerBounds {
+        let mut bound =
+            |most: u64| NonZeroU32::new(1 + self.random.below(most) as u32).expect("1 is added");
+        WorkerBounds { limit: bound(3), max_connections: bound(12) }
+    }
+}

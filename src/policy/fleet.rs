@@ -1,0 +1,283 @@
+//! Decides which worker process starts, stops or dies: one loop that compares wanted with actual.
+//!
+//! Invariants after every event: at most one worker per slot that is not on its way out; nothing
+//! is started once a stop has begun; `Finish` comes once and last; every wait has a deadline.
+//! Starting, restarting, scaling and stopping are states of this loop, never loops of their own.
+//! Absent on purpose: pids, signal numbers, clocks, and what to do with a worker's output.
+
+mod settings;
+mod slot;
+mod starts;
+mod stop;
+mod storm;
+#[cfg(test)]
+mod tests;
+mod types;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+pub use self::settings::{FleetSettings, MAX_WORKERS, StopTimes, StormSettings};
+use self::slot::{Place, PlaceState};
+use self::stop::Stop;
+use self::storm::Storm;
+pub use self::types::{
+    Action, Cause, Event, Failure, Finish, LiveWorker, Note, Phase, SlotState, SlotView, StopKind,
+    StopStep, WorkerExit, WorkerLife,
+};
+use self::worker::Worker;
+use super::time::after;
+use super::{Generation, Slot, SplitMix64, WorkerId};
+
+/// All slots and live workers of one pool.
+#[derive(Clone, Debug)]
+pub struct Fleet {
+    settings: FleetSettings,
+    stage: Stage,
+    /// The wanted slots; the index is the slot's number.
+    places: Vec<Place>,
+    /// Every process not reaped yet, wanted or leaving.
+    workers: BTreeMap<WorkerId, Worker>,
+    last_id: u64,
+    generation: Generation,
+    storm: Storm,
+    random: SplitMix64,
+    serving: Serving,
+    last_failure: Option<Failure>,
+    /// The latest time seen; time never goes back.
+    clock: Instant,
+    actions: Vec<Action>,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    /// Before `Begin`.
+    Idle,
+    Up,
+    Stopping(Stop),
+    Finished,
+}
+
+/// Whether the pool serves, and since when it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serving {
+    /// No worker was ready since the beginning, at `since`.
+    NotYet {
+        since: Instant,
+    },
+    Yes,
+    /// Workers were ready once, but none since `since`.
+    NoLonger {
+        since: Instant,
+    },
+}
+
+impl Fleet {
+    /// A pool that does nothing until `Begin`.
+    pub fn new(now: Instant, settings: FleetSettings) -> Self {
+        let count = settings.count.get().min(MAX_WORKERS);
+        Self {
+            settings,
+            stage: Stage::Idle,
+            places: (0..count).map(|_| Place::new(now)).collect(),
+            workers: BTreeMap::new(),
+            last_id: 0,
+            generation: Generation(1),
+            storm: Storm::new(now, settings.storm, count),
+            random: SplitMix64::new(settings.seed),
+            serving: Serving::NotYet { since: now },
+            last_failure: None,
+            clock: now,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes one event; returns what to do, in order. Call it with `Tick` at [`deadline`].
+    ///
+    /// [`deadline`]: Self::deadline
+    pub fn on(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        self.clock = self.clock.max(now);
+        let now = self.clock;
+        if !matches!(self.stage, Stage::Finished) {
+            self.apply(now, event);
+            self.reconcile(now);
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When something is due without any event; after `on(now, Tick)` it is later than `now`.
+    pub fn deadline(&self) -> Option<Instant> {
+        let workers = self.workers.values().filter_map(Worker::deadline);
+        match &self.stage {
+            Stage::Idle | Stage::Finished => None,
+            Stage::Up => workers.chain(self.starts_deadline()).chain(self.patience_end()).min(),
+            Stage::Stopping(stop) => {
+                workers.chain(stop.deadline()).chain(self.last_wait_end()).min()
+            }
+        }
+    }
+
+    /// Where the pool is in its life.
+    pub fn phase(&self) -> Phase {
+        match (&self.stage, self.serving) {
+            (Stage::Idle, _) | (Stage::Up, Serving::NotYet { .. }) => Phase::Starting,
+            (Stage::Up, Serving::Yes | Serving::NoLonger { .. }) => Phase::Running,
+            (Stage::Stopping(stop), _) => Phase::Stopping(stop.step),
+            (Stage::Finished, _) => Phase::Finished,
+        }
+    }
+
+    /// The wanted slots, by number.
+    pub fn slots(&self) -> impl Iterator<Item = SlotView> {
+        (0..).zip(&self.places).map(|(slot, place)| place.view(Slot(slot)))
+    }
+
+    /// The wanted number of slots, 1 to [`MAX_WORKERS`].
+    pub fn count(&self) -> u16 {
+        self.places.len() as u16
+    }
+
+    /// Every process not reaped yet, oldest first; those on their way out included.
+    pub fn workers(&self) -> impl Iterator<Item = LiveWorker> {
+        self.workers.values().map(Worker::view)
+    }
+
+    fn apply(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Begin => {
+                if matches!(self.stage, Stage::Idle) {
+                    self.stage = Stage::Up;
+                    self.serving = Serving::NotYet { since: now };
+                }
+            }
+            Event::Spawned { worker } => {
+                let repeat = self.workers.get(&worker).and_then(Worker::repeat);
+                self.actions.extend(repeat);
+            }
+            Event::SpawnFailed { worker } => self.ended(now, worker, Cause::SpawnFailed),
+            Event::Ready { worker } => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.ready(now);
+                }
+            }
+            Event::Unready { worker } => {
+                let until = after(now, self.settings.start_timeout);
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.unready(until);
+                }
+            }
+            Event::Drained { worker } => self.drained(now, worker),
+            Event::Exited { worker, exit } => self.ended(now, worker, Cause::Exited(exit)),
+            Event::ScaleTo(count) => self.scale(now, count),
+            Event::ScaleBy(step) => {
+                let count = (self.places.len() as u16).saturating_add_signed(step);
+                self.scale(now, count);
+            }
+            Event::Stop(kind) => self.stop(now, kind),
+            Event::Tick => {}
+        }
+    }
+
+    /// Compares wanted with actual and emits the difference.
+    fn reconcile(&mut self, now: Instant) {
+        self.note_serving(now);
+        if !matches!(self.stage, Stage::Idle | Stage::Finished) {
+            self.pass_workers(now);
+        }
+        self.judge(now);
+        match self.stage {
+            Stage::Idle | Stage::Finished => {}
+            Stage::Up => self.start_due(now),
+            Stage::Stopping(_) => self.advance_stop(now),
+        }
+    }
+
+    fn note_serving(&mut self, now: Instant) {
+        let ready = self.workers.values().any(Worker::is_ready);
+        self.serving = match self.serving {
+            _ if ready => Serving::Yes,
+            Serving::Yes => Serving::NoLonger { since: now },
+            other => other,
+        };
+    }
+
+    fn pass_workers(&mut self, now: Instant) {
+        for worker in self.workers.values_mut() {
+            let steps = worker.pass(now, self.settings.stop.kill_after_term);
+            self.actions.extend(steps.into_iter().flatten());
+        }
+    }
+
+    /// Ends the pool if there is no hope for it.
+    fn judge(&mut self, now: Instant) {
+        if !matches!(self.stage, Stage::Up) {
+            return;
+        }
+        let last = self.last_failure;
+        let finish = match self.serving {
+            _ if self.places.iter().all(Place::is_failed) => Finish::AllRefused,
+            Serving::NotYet { .. } if self.places.iter().all(|it| it.idle_exits >= 2) => {
+                Finish::NeverListened
+            }
+            Serving::Yes => return,
+            _ if self.patience_end().is_some_and(|end| end > now) => return,
+            Serving::NotYet { .. } => Finish::NeverReady { last },
+            Serving::NoLonger { .. } => Finish::GaveUp { last },
+        };
+        self.end(now, finish);
+    }
+
+    /// When the pool gives up if no worker becomes ready.
+    fn patience_end(&self) -> Option<Instant> {
+        match self.serving {
+            Serving::NotYet { since } => Some(after(since, self.settings.start_timeout)),
+            Serving::Yes => None,
+            Serving::NoLonger { since } => Some(after(since, self.settings.give_up)),
+        }
+    }
+
+    /// A worker's process is gone, or never came to be.
+    fn ended(&mut self, now: Instant, id: WorkerId, cause: Cause) {
+        let Some(worker) = self.workers.remove(&id) else {
+            return;
+        };
+        let is_wanted = matches!(self.stage, Stage::Up)
+            && self.places.get(usize::from(worker.slot.0)).is_some_and(|place| place.has(id));
+        if is_wanted {
+            self.failed(now, &worker, worker.verdict.unwrap_or(cause));
+        }
+    }
+
+    fn drained(&mut self, now: Instant, id: WorkerId) {
+        let kill_by = after(now, self.settings.stop.kill_after_term);
+        if let Some(worker) = self.workers.get_mut(&id)
+            && let WorkerLife::Draining { .. } = worker.life
+        {
+            self.actions.extend(worker.terminate(kill_by));
+        }
+    }
+
+    fn scale(&mut self, now: Instant, count: u16) {
+        if !matches!(self.stage, Stage::Idle | Stage::Up) {
+            return;
+        }
+        let from = self.places.len() as u16;
+        let to = count.clamp(1, MAX_WORKERS);
+        if from == to {
+            return;
+        }
+        self.actions.push(Action::Note(Note::Scaled { from, to }));
+        let drain_by = after(now, self.settings.stop.drain());
+        let kill_by = after(now, self.settings.stop.kill_after_term);
+        while self.places.len() > usize::from(to) {
+            if let Some(PlaceState::Running(id)) = self.places.pop().map(|place| place.state)
+                && let Some(worker) = self.workers.get_mut(&id)
+            {
+                self.actions.extend(worker.leave(drain_by, kill_by));
+            }
+        }
+        self.places.resize_with(usize::from(to), || Place::new(now));
+        self.storm.resize(to);
+    }
+}

@@ -1,0 +1,129 @@
+//! When a slot's next worker starts: after its backoff, within the gate, and by the storm's rules.
+
+use std::time::Instant;
+
+use super::slot::{Place, PlaceState, Start, is_refusal};
+use super::storm::Turn;
+use super::worker::{Record, Worker};
+use super::{Action, Cause, Failure, Fleet, Note, Stage, WorkerExit, WorkerLife};
+use crate::policy::time::after;
+use crate::policy::{Slot, WorkerId};
+
+impl Fleet {
+    /// Takes note that a wanted worker is gone, and says when its slot starts again.
+    pub(super) fn failed(&mut self, now: Instant, worker: &Worker, cause: Cause) {
+        let failure = Failure { slot: worker.slot, worker: worker.id, cause };
+        self.last_failure = Some(failure);
+        let place = &mut self.places[usize::from(worker.slot.0)];
+        if is_refusal(cause) {
+            place.state = PlaceState::Failed(cause);
+            self.actions.push(Action::Note(Note::SlotFailed { failure }));
+            return;
+        }
+        let backoff = self.settings.backoff;
+        if let WorkerLife::Ready { since } = worker.life
+            && now - since >= backoff.healthy
+        {
+            place.failures = 0;
+        }
+        place.failures = place.failures.saturating_add(1);
+        let is_idle_exit =
+            worker.record == Record::NeverReady && cause == Cause::Exited(WorkerExit::Code(0));
+        place.idle_exits = if is_idle_exit { place.idle_exits + 1 } else { 0 };
+        let failures = place.failures;
+        let delay = backoff.delay(failures, &mut self.random);
+        place.state = PlaceState::Waiting { until: after(now, delay), start: Start::Again };
+        // Judge first: a pool that ends now restarts nothing, and must not say so.
+        self.note_serving(now);
+        self.judge(now);
+        if matches!(self.stage, Stage::Up) {
+            self.actions.push(Action::Note(Note::Restarting { failure, delay, failures }));
+        }
+    }
+
+    /// Starts every slot that is due, the longest due first, as far as gate and storm allow.
+    pub(super) fn start_due(&mut self, now: Instant) {
+        let turn = self.storm.pass(now, self.proof());
+        self.note_turn(turn);
+        let mut booting = self.workers.values().filter(|worker| worker.is_booting()).count();
+        while let Some((_, slot, start)) = self.longest_due(now) {
+            let gate = match self.storm.began() {
+                Some(_) => 1,
+                None => usize::from(self.settings.concurrent_starts.get()),
+            };
+            if booting >= gate {
+                break;
+            }
+            if start == Start::Again
+                && let Err(turn) = self.storm.take(now)
+            {
+                self.note_turn(turn);
+                break;
+            }
+            self.spawn(now, slot, start);
+            booting += 1;
+        }
+    }
+
+    /// When a slot may start, or the storm changes, without any event.
+    pub(super) fn starts_deadline(&self) -> Option<Instant> {
+        let waits = self.places.iter().filter_map(|place| match place.state {
+            // Due and not started: the gate holds it (an event will open it), or the bucket.
+            PlaceState::Waiting { until, .. } if until <= self.clock => self.storm.next_token(),
+            PlaceState::Waiting { until, .. } => Some(until),
+            PlaceState::Running(_) | PlaceState::Failed(_) => None,
+        });
+        waits.chain(self.storm.end(self.proof())).min()
+    }
+
+    fn longest_due(&self, now: Instant) -> Option<(Instant, Slot, Start)> {
+        let due = |(slot, place): (u16, &Place)| {
+            place.due(now).map(|(since, start)| (since, Slot(slot), start))
+        };
+        (0..).zip(&self.places).filter_map(due).min_by_key(|&(since, slot, _)| (since, slot))
+    }
+
+    /// Since when the first of those started in this storm has been ready.
+    fn proof(&self) -> Option<Instant> {
+        let began = self.storm.began()?;
+        let ready = self.workers.values().filter(|worker| worker.started > began);
+        let since = ready.filter_map(|worker| match worker.life {
+            WorkerLife::Ready { since } => Some(since),
+            WorkerLife::Starting { .. }
+            | WorkerLife::Draining { .. }
+            | WorkerLife::Stopping { .. }
+            | WorkerLife::Killed { .. } => None,
+        });
+        since.min()
+    }
+
+    fn note_turn(&mut self, turn: Option<Turn>) {
+        let note = turn.map(|turn| match turn {
+            Turn::Began => Note::StormBegan,
+            Turn::Ended => Note::StormEnded,
+        });
+        self.actions.extend(note.map(Action::Note));
+    }
+
+    fn spawn(&mut self, now: Instant, slot: Slot, start: Start) {
+        self.last_id += 1;
+        let (id, generation) = (WorkerId(self.last_id), self.generation);
+        let place = &mut self.places[usize::from(slot.0)];
+        place.state = PlaceState::Running(id);
+        place.restarts += match start {
+            Start::First => 0,
+            Start::Again => 1,
+        };
+        let worker = Worker {
+            id,
+            slot,
+            generation,
+            life: WorkerLife::Starting { until: after(now, self.settings.start_timeout) },
+            started: now,
+            record: Record::NeverReady,
+            verdict: None,
+        };
+        self.workers.insert(id, worker);
+        self.actions.push(Action::Spawn { worker: id, slot, generation });
+    }
+}

@@ -1,0 +1,301 @@
+//! Processes that obey a `Fleet`, and every invariant checked on each action it returns.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::super::*;
+
+/// A fleet with its processes.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) fleet: Fleet,
+    pub(super) now: Instant,
+    pub(super) processes: BTreeMap<WorkerId, Process>,
+    pub(super) count: u16,
+    settings: FleetSettings,
+    start: Instant,
+    last_spawned: WorkerId,
+    asked_to_stop: Option<Instant>,
+    stops_accepting: u32,
+    finish: Option<Finish>,
+    storm: Weather,
+    storms_ended: u32,
+    spawns: u32,
+    /// Slots that ever came to be; each has one start that is no restart.
+    slots: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Process {
+    slot: Slot,
+    pub(super) exists: Existence,
+    pub(super) state: State,
+    /// Whether the fleet has been told that it is ready, ever and now.
+    ever_ready: bool,
+    pub(super) ready: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Existence {
+    /// The fleet waits for `Spawned` or `SpawnFailed`.
+    Asked,
+    Yes,
+}
+
+/// What the fleet last told a process, in the order in which it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    Wanted,
+    Draining,
+    Terminated,
+    Killed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weather {
+    Calm,
+    Storm,
+}
+
+impl World {
+    /// `settings.storm.burst` must be set, to make the restart rate easy to bound.
+    pub(super) fn begin(settings: FleetSettings) -> Self {
+        let now = Instant::now();
+        let mut world = Self {
+            fleet: Fleet::new(now, settings),
+            now,
+            processes: BTreeMap::new(),
+            count: settings.count.get(),
+            settings,
+            start: now,
+            last_spawned: WorkerId(0),
+            asked_to_stop: None,
+            stops_accepting: 0,
+            finish: None,
+            storm: Weather::Calm,
+            storms_ended: 0,
+            spawns: 0,
+            slots: u32::from(settings.count.get()),
+        };
+        assert_eq!(world.fleet.deadline(), None);
+        world.on(Event::Begin);
+        world
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finish.is_some()
+    }
+
+    /// Goes to the deadline, if there is one, and ticks.
+    pub(super) fn tick(&mut self) {
+        if let Some(deadline) = self.fleet.deadline() {
+            self.now = self.now.max(deadline);
+            self.on(Event::Tick);
+        }
+    }
+
+    /// Tells the fleet, obeys it, and checks everything.
+    pub(super) fn on(&mut self, event: Event) {
+        self.happen(event);
+        let was_finished = self.is_finished();
+        let actions = self.fleet.on(self.now, event);
+        assert!(!was_finished || actions.is_empty(), "{actions:?} after the end");
+        for action in actions {
+            assert_eq!(self.finish, None, "{action:?} after Finish");
+            self.obey(action, event);
+        }
+        self.check();
+    }
+
+    /// What the event itself changes in the world.
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Spawned { worker } => self.process(worker, |it| it.exists = Existence::Yes),
+            Event::Ready { worker } => self.process(worker, |it| {
+                it.ever_ready = true;
+                it.ready = true;
+            }),
+            Event::Unready { worker } => self.process(worker, |it| it.ready = false),
+            Event::SpawnFailed { worker } | Event::Exited { worker, .. } => {
+                self.processes.remove(&worker);
+            }
+            Event::Stop(_) => self.asked_to_stop = self.asked_to_stop.or(Some(self.now)),
+            Event::Begin
+            | Event::Drained { .. }
+            | Event::ScaleTo(_)
+            | Event::ScaleBy(_)
+            | Event::Tick => {}
+        }
+    }
+
+    fn obey(&mut self, action: Action, event: Event) {
+        match action {
+            Action::Spawn { worker, slot, .. } => self.spawn(worker, slot),
+            Action::Drain { worker } => self.tell(worker, State::Draining, event),
+            Action::Terminate { worker } => self.tell(worker, State::Terminated, event),
+            Action::Kill { worker } => self.tell(worker, State::Killed, event),
+            Action::StopAccepting => self.stops_accepting += 1,
+            Action::Finish(finish) => self.finish(finish),
+            Action::Note(note) => self.note(note),
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, slot: Slot) {
+        assert!(worker > self.last_spawned, "an id is never reused");
+        self.last_spawned = worker;
+        assert_eq!(self.asked_to_stop, None, "a spawn while stopping");
+        assert!(slot.0 < self.count, "{slot:?} of {}", self.count);
+        let mut wanted = self.processes.values().filter(|it| it.state == State::Wanted);
+        assert!(wanted.all(|it| it.slot != slot), "two workers in {slot:?}");
+        let booting = self.booting();
+        let gate = match self.storm {
+            Weather::Calm => usize::from(self.settings.concurrent_starts.get()),
+            Weather::Storm => 1,
+        };
+        assert!(booting < gate, "{booting} start already");
+        let process = Process {
+            slot,
+            exists: Existence::Asked,
+            state: State::Wanted,
+            ever_ready: false,
+            ready: false,
+        };
+        self.processes.insert(worker, process);
+        self.spawns += 1;
+    }
+
+    fn booting(&self) -> usize {
+        let is_booting = |it: &&Process| it.state == State::Wanted && !it.ever_ready;
+        self.processes.values().filter(is_booting).count()
+    }
+
+    fn tell(&mut self, worker: WorkerId, state: State, event: Event) {
+        let process = self.processes.get_mut(&worker).expect("only live workers are told");
+        let is_repeated = event == Event::Spawned { worker } && process.state == state;
+        assert!(process.state < state || is_repeated, "{state:?} told to {process:?}");
+        process.state = state;
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::StormBegan => {
+                assert_eq!(self.storm, Weather::Calm);
+                self.storm = Weather::Storm;
+            }
+            Note::StormEnded => {
+                assert_eq!(self.storm, Weather::Storm);
+                self.storm = Weather::Calm;
+                self.storms_ended += 1;
+            }
+            Note::Scaled { from, to } => {
+                assert_eq!(from, self.count);
+                self.slots += u32::from(to.saturating_sub(from));
+                self.count = to;
+            }
+            Note::Abandoned { worker, .. } => {
+                let process = self.processes.remove(&worker).expect("it was alive");
+                assert_eq!(process.state, State::Killed);
+            }
+            Note::Restarting { .. }
+            | Note::SlotFailed { .. }
+            | Note::StartTimedOut { .. }
+            | Note::DrainTimedOut { .. }
+            | Note::TermTimedOut { .. }
+            | Note::Stopping { .. } => {}
+        }
+    }
+
+    fn finish(&mut self, finish: Finish) {
+        assert!(self.processes.is_empty(), "{:?} left behind", self.processes);
+        let was_asked = self.asked_to_stop.is_some();
+        assert!(finish != Finish::Stopped || was_asked, "stopped unasked");
+        self.finish = Some(finish);
+    }
+
+    fn check(&mut self) {
+        let wanted = || self.processes.values().filter(|it| it.state == State::Wanted);
+        assert!(wanted().count() <= usize::from(self.count), "{:?}", self.processes);
+        assert_eq!(self.fleet.workers().count(), self.processes.len());
+        assert!(self.stops_accepting <= 1);
+        let phase = self.fleet.phase();
+        if let Phase::Stopping(step) = phase
+            && self.asked_to_stop.is_none()
+        {
+            let serving = wanted().filter(|it| it.ready).count();
+            assert_eq!(serving, 0, "gave up at {step:?} while {serving} serve");
+            // From here on it must behave as if asked.
+            self.asked_to_stop = Some(self.now);
+        }
+        let is_pending = matches!(phase, Phase::Stopping(_))
+            || self.fleet.slots().any(|it| matches!(it.state, SlotState::Waiting { .. }))
+            || self.fleet.workers().any(|it| matches!(it.state, WorkerLife::Starting { .. }));
+        match self.fleet.deadline() {
+            Some(deadline) => assert!(deadline > self.now, "the deadline is past"),
+            None => assert!(self.is_finished() || !is_pending, "a wait without a deadline"),
+        }
+        self.check_restarts();
+        self.check_stop_time(phase);
+    }
+
+    fn check_restarts(&self) {
+        let burst = self.settings.storm.burst.expect("begin() asks for it").get();
+        let refills =
+            (self.now - self.start).as_secs_f64() / self.settings.storm.refill.as_secs_f64();
+        let bound = self.slots + burst * (1 + self.storms_ended) + refills as u32;
+        assert!(self.spawns <= bound, "{} starts, at most {bound}", self.spawns);
+    }
+
+    fn check_stop_time(&self, phase: Phase) {
+        if let (Phase::Stopping(_), Some(asked)) = (phase, self.asked_to_stop) {
+            // The 2 s are the last wait for the kernel.
+            let bound = self.settings.stop.total + Duration::from_secs(2);
+            assert!(self.now - asked < bound, "stopping for {:?}", self.now - asked);
+        }
+    }
+
+    fn process(&mut self, worker: WorkerId, change: impl FnOnce(&mut Process)) {
+        if let Some(process) = self.processes.get_mut(&worker) {
+            change(process);
+        }
+    }
+
+    /// Everything behaves from now on: who starts becomes ready, who is told to go goes.
+    pub(super) fn calm_down(&mut self) {
+        for _ in 0..10_000 {
+            let event = self.processes.iter().find_map(|(&worker, process)| {
+                let Process { exists, state, ready, .. } = *process;
+                match (exists, state) {
+                    (Existence::Asked, _) => Some(Event::Spawned { worker }),
+                    (Existence::Yes, State::Wanted) => (!ready).then_some(Event::Ready { worker }),
+                    (Existence::Yes, State::Draining) => Some(Event::Drained { worker }),
+                    (Existence::Yes, State::Terminated | State::Killed) => {
+                        Some(Event::Exited { worker, exit: WorkerExit::Signal(15) })
+                    }
+                }
+            });
+            match event {
+                Some(event) => self.on(event),
+                None if self.fleet.deadline().is_some() => self.tick(),
+                None => return,
+            }
+        }
+        panic!("the fleet never comes to rest: {:?}", self.fleet);
+    }
+
+    /// The pool heals, or has ended; then it stops as asked.
+    pub(super) fn wind_down(mut self) {
+        self.calm_down();
+        if !self.is_finished() {
+            for slot in self.fleet.slots() {
+                match slot.state {
+                    SlotState::Running { worker } => assert!(self.processes[&worker].ready),
+                    SlotState::Waiting { .. } => panic!("{slot:?} is not started"),
+                    SlotState::Failed { .. } => {}
+                }
+            }
+            self.on(Event::Stop(StopKind::Graceful));
+            self.calm_down();
+            assert_eq!(self.finish, Some(Finish::Stopped));
+        }
+    }
+}

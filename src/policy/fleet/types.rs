@@ -1,0 +1,260 @@
+//! The words `Fleet` takes and gives: events, actions, notes and snapshots.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::policy::{Generation, Slot, WorkerId};
+
+/// What happened. Events about workers that are gone, or out of order, are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Start the pool.
+    Begin,
+    /// The process of an [`Action::Spawn`] exists.
+    Spawned { worker: WorkerId },
+    /// It could not be made; the same as a crash.
+    SpawnFailed { worker: WorkerId },
+    /// The worker serves.
+    Ready { worker: WorkerId },
+    /// The worker (a wrapper) lives, but what served in it is gone; it may become ready again.
+    Unready { worker: WorkerId },
+    /// The worker has finished all its work after [`Action::Drain`].
+    Drained { worker: WorkerId },
+    /// The process was reaped.
+    Exited { worker: WorkerId, exit: WorkerExit },
+    /// Have this many slots, taken into `1..=MAX_WORKERS`.
+    ScaleTo(u16),
+    /// Have this many slots more (or fewer).
+    ScaleBy(i16),
+    /// End the pool. A second one skips to the next step.
+    Stop(StopKind),
+    /// The deadline has come.
+    Tick,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerExit {
+    Code(i32),
+    Signal(i32),
+}
+
+/// How much patience a stop has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopKind {
+    /// Delay, drain, TERM, KILL within `total`.
+    Graceful,
+    /// No delay, and `interactive_grace` to drain.
+    Interactive,
+    /// TERM at once, KILL at most 2 s later.
+    Now,
+}
+
+/// What the shell has to do, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a process; answer with `Spawned` or `SpawnFailed`.
+    Spawn { worker: WorkerId, slot: Slot, generation: Generation },
+    /// Give it nothing new and tell it to finish; answer with `Drained`, unless it exits first.
+    Drain { worker: WorkerId },
+    /// Send TERM to its group.
+    Terminate { worker: WorkerId },
+    /// Send KILL to its group.
+    Kill { worker: WorkerId },
+    /// Close the listeners to new clients.
+    StopAccepting,
+    /// The pool has ended; nothing follows.
+    Finish(Finish),
+    /// Something worth telling; nothing to do.
+    Note(Note),
+}
+
+/// Why the pool ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// As asked.
+    Stopped,
+    /// No worker was ready within `start_timeout` of the beginning.
+    NeverReady { last: Option<Failure> },
+    /// Every slot exited with 0 twice in a row and none was ever ready: not a server.
+    NeverListened,
+    /// No worker was ready for `give_up`.
+    GaveUp { last: Option<Failure> },
+    /// Every slot exited with 78: none can run with its configuration.
+    AllRefused,
+}
+
+/// One worker's unwanted end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub slot: Slot,
+    pub worker: WorkerId,
+    pub cause: Cause,
+}
+
+/// What ended a worker that we wanted to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It ended by itself, or somebody else ended it.
+    Exited(WorkerExit),
+    /// It was not ready in time, so we killed it.
+    StartTimeout,
+    /// Its process could not be made.
+    SpawnFailed,
+}
+
+/// Facts for the log and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The slot starts again after `delay`, or later if a storm or other starts hold it back.
+    /// `failures` counts those in a row, this one included.
+    Restarting {
+        failure: Failure,
+        delay: Duration,
+        failures: u32,
+    },
+    /// Exit 78: the slot is not started again.
+    SlotFailed {
+        failure: Failure,
+    },
+    /// Not ready within `start_timeout`; killed.
+    StartTimedOut {
+        slot: Slot,
+        worker: WorkerId,
+    },
+    /// Still busy at the end of its drain time; gets its TERM.
+    DrainTimedOut {
+        slot: Slot,
+        worker: WorkerId,
+    },
+    /// Not gone at the end of its time after TERM; gets its KILL.
+    TermTimedOut {
+        slot: Slot,
+        worker: WorkerId,
+    },
+    /// Not gone 2 s after KILL; the pool ends without it.
+    Abandoned {
+        slot: Slot,
+        worker: WorkerId,
+    },
+    /// Too many restarts: one start at a time from now on.
+    StormBegan,
+    StormEnded,
+    /// The number of slots changed.
+    Scaled {
+        from: u16,
+        to: u16,
+    },
+    /// A step of the stop began; `left` workers are alive.
+    Stopping {
+        step: StopStep,
+        left: usize,
+    },
+}
+
+/// The steps of a stop, in order. Each ends early when no worker is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StopStep {
+    /// Still accepting, but not ready for balancers.
+    Delaying,
+    Draining,
+    Terminating,
+    Killing,
+}
+
+/// Where the pool is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No worker was ready yet.
+    Starting,
+    Running,
+    Stopping(StopStep),
+    /// `Finish` was returned.
+    Finished,
+}
+
+/// One slot at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotView {
+    pub slot: Slot,
+    pub state: SlotState,
+    /// Starts after a failure, since the slot exists.
+    pub restarts: u32,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+/// What a slot does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotState {
+    /// It has a worker; see [`WorkerLife`].
+    Running { worker: WorkerId },
+    /// It is started at `until` at the earliest; a time in the past waits for its turn.
+    Waiting { until: Instant },
+    /// It is not started again.
+    Failed { cause: Cause },
+}
+
+/// One live process at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveWorker {
+    pub worker: WorkerId,
+    pub slot: Slot,
+    pub generation: Generation,
+    pub state: WorkerLife,
+}
+
+/// A worker's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerLife {
+    /// Not ready (yet, or again); killed at `until`.
+    Starting {
+        until: Instant,
+    },
+    Ready {
+        since: Instant,
+    },
+    /// Finishing its work; gets its TERM at `until`.
+    Draining {
+        until: Instant,
+    },
+    /// It has its TERM; gets its KILL at `until`.
+    Stopping {
+        until: Instant,
+    },
+    /// It has its KILL; only its exit can follow.
+    Killed {
+        since: Instant,
+    },
+}
+
+impl fmt::Display for WorkerExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(exit) => exit.fmt(f),
+            Self::StartTimeout => f.write_str("not ready in time"),
+            Self::SpawnFailed => f.write_str("spawn failed"),
+        }
+    }
+}
+
+impl fmt::Display for WorkerLife {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting { .. } => "starting",
+            Self::Ready { .. } => "ready",
+            Self::Draining { .. } => "draining",
+            Self::Stopping { .. } => "stopping",
+            Self::Killed { .. } => "killed",
+        })
+    }
+}
