@@ -1,1 +1,236 @@
-//! Flags and subcommands.
+//! Arguments, environment and configuration file → what to do, without touching the process.
+//!
+//! Everything that can be wrong before anything starts is found here and ends with exit code 78.
+
+mod args;
+mod check;
+mod usage;
+
+use std::ffi::OsString;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
+
+use crate::config::{
+    Config, ConfigErrors, Context, Environment, Layers, Setting, Work, describe, resolve,
+};
+use args::{Arguments, RunFlags, Subcommand};
+
+/// The file used where neither `-c` nor `TENFOLD_CONFIG` names one.
+const DEFAULT_FILE: &str = "tenfold.toml";
+
+/// The exit code of everything that ends in `CliError` (sysexits: EX_CONFIG).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// What to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run the configured command.
+    Run(Box<Config>),
+    /// Run the workers built into tenfold; `Config::command` starts them.
+    Demo(Box<Config>),
+    /// Show the configuration and the host, and end.
+    Check(Box<Check>),
+    /// Show a running instance.
+    Status {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// Text for people or JSON.
+        format: StatusFormat,
+    },
+    /// Change the number of workers of a running instance.
+    Scale {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// 1 to 256.
+        count: NonZeroU16,
+    },
+    /// End a running instance gracefully.
+    Stop {
+        /// Which; none: the only one.
+        name: Option<String>,
+    },
+    /// Print `completions(shell)`.
+    Completions(Shell),
+    /// Print this on stdout and end with 0: help or version.
+    Print(String),
+}
+
+/// How `status` answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// What `check` has to show besides the host.
+#[derive(Debug)]
+pub struct Check {
+    /// The configuration; where no command was given, the demo's stands in.
+    pub config: Config,
+    /// Whether one was given.
+    pub command: CommandGiven,
+    /// Each key with its value and where that came from; values of `env` are hidden.
+    pub settings: Vec<Setting>,
+}
+
+/// Whether a command was given, in words or in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandGiven {
+    /// It was.
+    Yes,
+    /// It was not.
+    No,
+}
+
+/// What was asked for, and what is odd but no reason to stop.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What to do.
+    pub invocation: Invocation,
+    /// One line each, to be logged as warnings.
+    pub warnings: Vec<String>,
+}
+
+/// Why nothing can be done; `Display` is what to print on stderr. Exit code 78.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The arguments make no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+}
+
+/// Reads arguments (the first is the program's name) and environment; `cwd` is absolute and as
+/// typed. Reads the configuration file and asks the file system and the user database whether
+/// what it names exists; changes nothing.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    cwd: &Path,
+) -> Result<Parsed, CliError> {
+    let args: Vec<_> = args.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let text = usage::explain(&error, &args).map_err(CliError::Usage)?;
+            return Ok(Parsed { invocation: Invocation::Print(text), warnings: Vec::new() });
+        }
+    };
+    let reader = Reader { environment, cwd };
+    let invocation = match arguments.subcommand {
+        None => reader.run(arguments.flags, arguments.command)?,
+        Some(Subcommand::Run { flags, command }) => reader.run(flags, command)?,
+        Some(Subcommand::Demo { flags }) => reader.demo(&flags)?,
+        Some(Subcommand::Check { flags, command }) => reader.check(&flags, command)?,
+        Some(Subcommand::Status { name, json }) => {
+            let format = if json { StatusFormat::Json } else { StatusFormat::Text };
+            return Ok(control(Invocation::Status { name, format }));
+        }
+        Some(Subcommand::Scale { name, count }) => {
+            return Ok(control(Invocation::Scale { name, count }));
+        }
+        Some(Subcommand::Stop { name }) => return Ok(control(Invocation::Stop { name })),
+        Some(Subcommand::Completions { shell }) => {
+            return Ok(control(Invocation::Completions(shell)));
+        }
+    };
+    Ok(Parsed { invocation, warnings: environment.warnings() })
+}
+
+/// The completion script of a shell.
+pub fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "tenfold", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Commands that talk to a running instance read no configuration, so nothing in it is odd.
+fn control(invocation: Invocation) -> Parsed {
+    Parsed { invocation, warnings: Vec::new() }
+}
+
+/// Which file to read where nobody names one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum DefaultFile {
+    /// `./tenfold.toml`, if there is one.
+    Here,
+    /// None: the file here is about an app, not about the demo.
+    Unused,
+}
+
+struct Reader<'a> {
+    environment: &'a Environment,
+    cwd: &'a Path,
+}
+
+impl Reader<'_> {
+    fn run(&self, flags: RunFlags, command: Vec<OsString>) -> Result<Invocation, CliError> {
+        let layers = self.layers(&flags, DefaultFile::Here)?;
+        let is_bare = command.is_empty() && !layers.has("command") && layers.has_no_errors();
+        if is_bare && self.file(&flags, DefaultFile::Here).is_none() {
+            return Err(CliError::Usage(usage::EXAMPLES.to_owned()));
+        }
+        let config = resolve(layers, Work::Command(command), self.context())?;
+        Ok(Invocation::Run(Box::new(config)))
+    }
+
+    fn demo(&self, flags: &RunFlags) -> Result<Invocation, CliError> {
+        let layers = self.layers(flags, DefaultFile::Unused)?;
+        let config = resolve(layers, Work::Demo, self.context())?;
+        Ok(Invocation::Demo(Box::new(config)))
+    }
+
+    fn check(&self, flags: &RunFlags, command: Vec<OsString>) -> Result<Invocation, CliError> {
+        let layers = self.layers(flags, DefaultFile::Here)?;
+        let (given, work) = if command.is_empty() && !layers.has("command") {
+            (CommandGiven::No, Work::Unstated)
+        } else {
+            (CommandGiven::Yes, Work::Command(command))
+        };
+        let origins = layers.labels();
+        let config = resolve(layers, work, self.context())?;
+        let mut settings = describe(&config, &origins);
+        for setting in settings.iter_mut().filter(|setting| setting.key == "command") {
+            if given == CommandGiven::No {
+                setting.value = None;
+            }
+        }
+        Ok(Invocation::Check(Box::new(Check { config, command: given, settings })))
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { cwd: self.cwd, environment: self.environment }
+    }
+
+    fn layers(&self, flags: &RunFlags, default: DefaultFile) -> Result<Layers, CliError> {
+        let mut layers = Layers::default();
+        if let Some(file) = self.file(flags, default) {
+            layers.add_file(&self.cwd.join(&file), file)?;
+        }
+        layers.add_environment(self.environment);
+        for assignment in &flags.set {
+            layers.add_set(assignment);
+        }
+        for flag in flags.settings() {
+            layers.add_flag(&flag);
+        }
+        Ok(layers)
+    }
+
+    /// The configuration file as it was named.
+    fn file(&self, flags: &RunFlags, default: DefaultFile) -> Option<PathBuf> {
+        let named = flags.config.clone();
+        let named = named.or_else(|| self.environment.get("TENFOLD_CONFIG").map(PathBuf::from));
+        named.or_else(|| {
+            let here = default == DefaultFile::Here && self.cwd.join(DEFAULT_FILE).exists();
+            here.then(|| PathBuf::from(DEFAULT_FILE))
+        })
+    }
+}

@@ -4,6 +4,8 @@
     allow(clippy::disallowed_methods, reason = "only shipped code takes time as an argument")
 )]
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod policy;
 pub mod sys;

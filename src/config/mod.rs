@@ -1,1 +1,39 @@
-//! (skeleton)
+//! File, variables and flags → `Config`, whose values cannot be wrong.
+//!
+//! Two steps: `layers` mirrors what was written, `resolve` checks it. `keys` is the table of all
+//! there is; config/example.toml is made of it. Nothing here starts, binds or logs anything.
+
+mod command;
+mod count;
+mod describe;
+mod environment;
+mod error;
+mod host;
+mod keys;
+mod layers;
+mod listen;
+mod nearest;
+mod resolve;
+mod runtime_dir;
+mod settings;
+mod value;
+
+pub use command::Kind;
+pub(crate) use command::{is_script, nearest_subcommand};
+pub use count::{COUNT_MAX, Capacity, CountReason};
+pub use describe::Setting;
+pub(crate) use describe::describe;
+pub use environment::Environment;
+pub use error::{ConfigError, ConfigErrors};
+pub use host::{Denied, HostFacts, Nofile};
+pub use keys::{Change, Example, KEYS, Key, example};
+pub(crate) use layers::{Flag, Layers};
+pub use listen::{Address, AppAddress, Backlog, Host, Listen, ListenOptions, Listeners, Protocol};
+pub use resolve::DEMO_WORDS;
+pub(crate) use resolve::{Context, Work, resolve};
+pub use runtime_dir::{NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates};
+pub use settings::{
+    Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat, LogLevel,
+    MaxConnections, Mode, Name, OomScore, Queue, QueueMax, Restart, Shutdown, WorkerEnv,
+    WorkerOutput, Workers,
+};

@@ -1,0 +1,161 @@
+//! The grammar of the command line, as clap reads it; bounds are checked by `config`.
+
+use std::ffi::OsString;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+use clap_complete::Shell;
+
+use crate::config::{COUNT_MAX, Flag};
+
+/// Runs one app as N worker processes behind one socket, each connection to the least loaded
+#[derive(Debug, Parser)]
+#[command(
+    name = "tenfold",
+    bin_name = "tenfold",
+    version,
+    args_conflicts_with_subcommands = true,
+    override_usage = "tenfold [OPTIONS] -- COMMAND...\n       tenfold SUBCOMMAND [OPTIONS]",
+    after_help = "Every other setting: --set KEY=VALUE; `tenfold check` lists them."
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) subcommand: Option<Subcommand>,
+    #[command(flatten)]
+    pub(super) flags: RunFlags,
+    /// What every worker runs
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Subcommand {
+    /// Run a command (the default)
+    #[command(override_usage = "tenfold run [OPTIONS] -- COMMAND...")]
+    Run {
+        #[command(flatten)]
+        flags: RunFlags,
+        /// What every worker runs
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Show the resulting configuration and what the host allows; start nothing
+    #[command(override_usage = "tenfold check [OPTIONS] [-- COMMAND...]")]
+    Check {
+        #[command(flatten)]
+        flags: RunFlags,
+        /// What every worker would run
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Show a running instance
+    Status {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change the number of workers of a running instance
+    Scale {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// How many workers, 1 to 256
+        #[arg(value_name = "N", value_parser = count, allow_negative_numbers = true)]
+        count: NonZeroU16,
+    },
+    /// End a running instance gracefully
+    Stop {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Run built-in workers, to see tenfold work without an app
+    Demo {
+        #[command(flatten)]
+        flags: RunFlags,
+    },
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// Flags of `run`, `check` and `demo`; values stay text until `config` reads them.
+#[derive(Args, Debug, Default)]
+pub(super) struct RunFlags {
+    /// How many workers: 1 to 256 or auto
+    #[arg(short = 'n', long, value_name = "N|auto", allow_hyphen_values = true)]
+    workers: Option<String>,
+    /// Where to listen: HOST:PORT, :PORT, unix:PATH or systemd[:NAME]; repeatable
+    #[arg(short, long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// What is dispatched: auto or connection
+    #[arg(short, long)]
+    mode: Option<String>,
+    /// How workers speak: auto, node or native
+    #[arg(long)]
+    dialect: Option<String>,
+    /// How many connections may wait
+    #[arg(long, value_name = "N|auto", allow_hyphen_values = true)]
+    queue: Option<String>,
+    /// How long a connection may wait: 10s, 500ms
+    #[arg(long, value_name = "TIME")]
+    queue_timeout: Option<String>,
+    /// Configuration file [default: $TENFOLD_CONFIG, then ./tenfold.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// What this instance is called
+    #[arg(long)]
+    name: Option<String>,
+    /// The form of tenfold's own log lines: auto, text or json
+    #[arg(long)]
+    log: Option<String>,
+    /// Any setting of the configuration file; repeatable
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+impl RunFlags {
+    /// The settings that have a flag of their own, as given.
+    pub(super) fn settings(&self) -> Vec<Flag> {
+        let one = |key, flag, value: &Option<String>| {
+            value.iter().map(|value| Flag { key, flag, values: vec![value.clone()] }).next()
+        };
+        let listen = (!self.listen.is_empty()).then(|| Flag {
+            key: "listen.on",
+            flag: "--listen",
+            values: self.listen.clone(),
+        });
+        [
+            one("workers.count", "--workers", &self.workers),
+            listen,
+            one("mode", "--mode", &self.mode),
+            one("dialect", "--dialect", &self.dialect),
+            one("queue.max", "--queue", &self.queue),
+            one("queue.timeout", "--queue-timeout", &self.queue_timeout),
+            one("name", "--name", &self.name),
+            one("log", "--log", &self.log),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// The N of `scale`.
+fn count(text: &str) -> Result<NonZeroU16, String> {
+    let number: i64 = text.parse().map_err(|_| format!("{text:?} is not a whole number"))?;
+    if number < 1 {
+        return Err(format!("{number} is below 1"));
+    }
+    if number > i64::from(COUNT_MAX) {
+        return Err(format!("{number} is above {COUNT_MAX}"));
+    }
+    let count = u16::try_from(number).ok().and_then(NonZeroU16::new);
+    Ok(count.expect("the number is between 1 and 256"))
+}

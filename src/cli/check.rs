@@ -1,0 +1,75 @@
+//! What `tenfold check` prints: every setting with its source, the host, the resulting pool.
+
+use std::fmt::Write;
+use std::num::NonZeroU16;
+
+use super::{Check, CommandGiven};
+use crate::config::{CountReason, HostFacts, QueueMax};
+
+impl Check {
+    /// The whole report; it ends with a newline. Values of `env` are not in it.
+    pub fn render(&self, facts: &HostFacts) -> String {
+        let mut text = String::from("configuration\n");
+        let lines = self.settings.iter().map(|setting| {
+            let value = setting.value.as_deref().unwrap_or("unset");
+            (format!("{} = {value}", setting.key), setting.origin.as_str())
+        });
+        for (line, origin) in lines {
+            let comment = if origin == "default" { String::new() } else { format!("# {origin}") };
+            writeln!(text, "  {}", format!("{line:<43} {comment}").trim_end())
+                .expect("a String takes everything");
+        }
+        section(&mut text, "host", facts.lines());
+        section(&mut text, "pool", self.pool(facts));
+        for warning in self.warnings(facts) {
+            writeln!(text, "warning: {warning}").expect("a String takes everything");
+        }
+        text
+    }
+
+    /// What is denied, and what of the configuration will not work here.
+    pub fn warnings(&self, facts: &HostFacts) -> Vec<String> {
+        let mut warnings = facts.warnings();
+        let credentials = self.config.workers.credentials.as_ref();
+        if facts.uid != 0 && credentials.is_some_and(|credentials| credentials.uid != facts.uid) {
+            warnings.push(format!("workers.user: only root can change it, uid is {}", facts.uid));
+        }
+        warnings.extend(self.config.inspector_hint(self.count(facts).0));
+        warnings
+    }
+
+    fn count(&self, facts: &HostFacts) -> (NonZeroU16, CountReason) {
+        self.config.workers.count.resolve(self.config.command.kind, &facts.capacity())
+    }
+
+    fn pool(&self, facts: &HostFacts) -> Vec<(&'static str, String)> {
+        let (count, reason) = self.count(facts);
+        let count = match (self.command, reason) {
+            (CommandGiven::Yes, _) | (CommandGiven::No, CountReason::Asked) => {
+                format!("{count} ({reason})")
+            }
+            (CommandGiven::No, _) => format!("{count} for node or deno ({reason})"),
+        };
+        let mut lines = vec![("workers", count)];
+        if let Ok(nofile) = facts.nofile {
+            let max_connections = self.config.workers.max_connections.resolve(nofile.soft);
+            lines.push(("connections", format!("{max_connections} per worker")));
+        }
+        let queue = self.config.queue;
+        let max = match (queue.max, &facts.nofile) {
+            (QueueMax::Auto, Err(_)) => "auto".to_owned(),
+            (max, Ok(nofile)) => max.resolve(nofile.hard).to_string(),
+            (QueueMax::Fixed(max), Err(_)) => max.to_string(),
+        };
+        let timeout = humantime::format_duration(queue.timeout);
+        lines.push(("queue", format!("{max} per listener, {timeout} at most")));
+        lines
+    }
+}
+
+fn section(text: &mut String, title: &str, lines: Vec<(&'static str, String)>) {
+    writeln!(text, "\n{title}").expect("a String takes everything");
+    for (name, value) in lines {
+        writeln!(text, "  {name:<14}{value}").expect("a String takes everything");
+    }
+}

@@ -1,0 +1,162 @@
+//! The resolved configuration as text: each key, its value in TOML and where it came from.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::listen::{AppAddress, Backlog, Listen, ListenOptions, Listeners, Protocol};
+use super::resolve::{self, shown};
+use super::settings::{Config, Count, Limit, MaxConnections, Mode, Name, OomScore, QueueMax};
+
+/// One key as `check` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its dotted name.
+    pub key: &'static str,
+    /// Its value in TOML; none: unset. For `env` the names alone.
+    pub value: Option<String>,
+    /// `default`, `tenfold.toml:3`, `TENFOLD_NAME` or `--name`.
+    pub origin: String,
+}
+
+/// Every key of a configuration in the order of the example file.
+pub(crate) fn describe(config: &Config, origins: &BTreeMap<&'static str, String>) -> Vec<Setting> {
+    let value = |key| {
+        let value = value(config, key);
+        let origin = origins.get(key).map_or("default", String::as_str).to_owned();
+        Setting { key, value, origin }
+    };
+    super::keys::KEYS.iter().map(|key| value(key.name)).collect()
+}
+
+fn value(config: &Config, key: &'static str) -> Option<String> {
+    let Config { workers, queue, restart, shutdown, listen, .. } = config;
+    let ListenOptions { mode, backlog, defer_accept, protocol, max_connections } = listen.options;
+    let value = match key {
+        "name" => match &config.name {
+            Name::Given(name) | Name::Derived(name) => quoted(name),
+        },
+        "command" => list(config.command.words.iter().map(|word| quoted(word.to_string_lossy()))),
+        "directory" => quoted(config.directory.display()),
+        "mode" => mode_word(mode).to_owned(),
+        "dialect" => word(&resolve::DIALECTS, config.dialect),
+        "logs" => word(&resolve::OUTPUTS, config.logs),
+        "log" => word(&resolve::FORMATS, config.log),
+        "log_level" => word(&resolve::LEVELS, config.log_level),
+        "env" if config.env.0.is_empty() => return None,
+        "env" => list(config.env.0.keys().map(quoted)),
+        "listen.on" if listen.listed.is_empty() => return None,
+        "listen.on" => listed(listen),
+        "listen.backlog" => backlog_word(backlog),
+        "listen.defer_accept" => defer_word(defer_accept),
+        "listen.protocol" => protocol_word(protocol),
+        "listen.max_connections" => max_word(max_connections),
+        "workers.count" => match workers.count {
+            Count::ByCommand => return None,
+            Count::Auto => quoted("auto"),
+            Count::Fixed(count) => count.to_string(),
+        },
+        "workers.max_connections" => match workers.max_connections {
+            MaxConnections::Auto => quoted("auto"),
+            MaxConnections::Fixed(max) => max.to_string(),
+        },
+        "workers.limit" => match workers.limit {
+            Limit::Auto => quoted("auto"),
+            Limit::Fixed(limit) => limit.to_string(),
+        },
+        "workers.user" => quoted(&workers.credentials.as_ref()?.user),
+        "workers.group" => workers.credentials.as_ref()?.gid.to_string(),
+        "workers.preload" => workers.preload.to_string(),
+        "workers.wait_ready" => workers.wait_ready.to_string(),
+        "workers.start_timeout" => quoted(shown(workers.start_timeout)),
+        "workers.give_up" => quoted(shown(workers.give_up)),
+        "workers.nice" => workers.nice.to_string(),
+        "workers.oom_score_adj" => match workers.oom_score_adj {
+            OomScore::Auto => quoted("auto"),
+            OomScore::Fixed(score) => score.to_string(),
+        },
+        "queue.max" => match queue.max {
+            QueueMax::Auto => quoted("auto"),
+            QueueMax::Fixed(max) => max.to_string(),
+        },
+        "queue.timeout" => quoted(shown(queue.timeout)),
+        "restart.base" => quoted(shown(restart.base)),
+        "restart.cap" => quoted(shown(restart.cap)),
+        "restart.healthy" => quoted(shown(restart.healthy)),
+        "shutdown.total" => quoted(shown(shutdown.total)),
+        "shutdown.delay" => quoted(shown(shutdown.delay)),
+        "shutdown.interactive_grace" => quoted(shown(shutdown.interactive_grace)),
+        _ => unreachable!("{key} is in the table of keys and has a value here; a test says so"),
+    };
+    Some(value)
+}
+
+/// Text as a TOML string.
+fn quoted(value: impl Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+fn word<T: PartialEq + Copy>(choices: &[(&str, T)], value: T) -> String {
+    let word = choices.iter().find(|(_, choice)| *choice == value).map(|(word, _)| word);
+    quoted(word.expect("every value has a word"))
+}
+
+fn mode_word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Auto => "\"auto\"",
+        Mode::Connection => "\"connection\"",
+    }
+}
+
+fn backlog_word(backlog: Backlog) -> String {
+    match backlog {
+        Backlog::Auto => quoted("auto"),
+        Backlog::Fixed(backlog) => backlog.to_string(),
+    }
+}
+
+fn defer_word(defer_accept: Option<Duration>) -> String {
+    quoted(defer_accept.map_or_else(|| "off".to_owned(), shown))
+}
+
+fn protocol_word(protocol: Protocol) -> String {
+    word(&resolve::PROTOCOLS, protocol)
+}
+
+fn max_word(max: Option<NonZeroU32>) -> String {
+    max.map_or_else(|| quoted("off"), |max| max.to_string())
+}
+
+/// The listeners as one list; a plain address where a listener has nothing of its own.
+fn listed(listen: &Listeners) -> String {
+    list(listen.listed.iter().map(|item| match (&item.app, &item.on) {
+        (None, Some(on)) if item.options == listen.options => quoted(on),
+        _ => table(item, &listen.options),
+    }))
+}
+
+fn table(item: &Listen, usual: &ListenOptions) -> String {
+    let Listen { app, on, options } = item;
+    let mut fields = Vec::new();
+    match app {
+        Some(AppAddress::Port(port)) => fields.push(format!("app = {port}")),
+        Some(AppAddress::Path(path)) => fields.push(format!("app = {}", quoted(path.display()))),
+        None => {}
+    }
+    fields.extend(on.as_ref().map(|on| format!("on = {}", quoted(on))));
+    let own = [
+        ("mode", mode_word(options.mode).to_owned(), mode_word(usual.mode).to_owned()),
+        ("backlog", backlog_word(options.backlog), backlog_word(usual.backlog)),
+        ("defer_accept", defer_word(options.defer_accept), defer_word(usual.defer_accept)),
+        ("protocol", protocol_word(options.protocol), protocol_word(usual.protocol)),
+        ("max_connections", max_word(options.max_connections), max_word(usual.max_connections)),
+    ];
+    let differing = own.into_iter().filter(|(_, value, usual)| value != usual);
+    fields.extend(differing.map(|(field, value, _)| format!("{field} = {value}")));
+    format!("{{ {} }}", fields.join(", "))
+}

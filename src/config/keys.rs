@@ -1,0 +1,377 @@
+//! Every key there is: what it means, its bounds, its default; the example file is made of this.
+//!
+//! `resolve` holds the bounds as code; tests hold the two together.
+
+use super::nearest::nearest;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Dotted, as in the file and in `--set`.
+    pub name: &'static str,
+    /// One sentence.
+    pub doc: &'static str,
+    /// Unit and range.
+    pub range: &'static str,
+    /// What the example shows.
+    pub example: Example,
+    /// Whether a running master can take a new value.
+    pub change: Change,
+}
+
+/// What the example file shows for a key, in TOML.
+#[derive(Clone, Copy, Debug)]
+pub enum Example {
+    /// The default.
+    Default(&'static str),
+    /// The default is to leave it out; this is what one could write.
+    Unset(&'static str),
+}
+
+/// Whether a running master can take a new value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new generation has it.
+    Reload,
+    /// Only a new master has it.
+    Restart,
+}
+
+use Change::{Reload, Restart};
+use Example::{Default, Unset};
+
+const fn key(
+    name: &'static str,
+    doc: &'static str,
+    range: &'static str,
+    example: Example,
+    change: Change,
+) -> Key {
+    Key { name, doc, range, example, change }
+}
+
+/// All keys in the order of the example file; keys of one table stand together.
+pub static KEYS: &[Key] = &[
+    key(
+        "name",
+        "What this instance is called; unset: the name of the directory, then NAME-2.",
+        "1 to 64 of A-Z a-z 0-9 . _ -",
+        Unset("\"shop\""),
+        Restart,
+    ),
+    key(
+        "command",
+        "What every worker runs; a command after `--` wins.",
+        "a list of words",
+        Unset("[\"node\", \"server.js\"]"),
+        Reload,
+    ),
+    key(
+        "directory",
+        "Where workers run; unset: where tenfold was started.",
+        "a path, relative to this file",
+        Unset("\"/srv/shop\""),
+        Reload,
+    ),
+    key(
+        "mode",
+        "What is dispatched.",
+        "\"auto\" or \"connection\" (the same in this version)",
+        Default("\"auto\""),
+        Restart,
+    ),
+    key(
+        "dialect",
+        "How workers speak on the control channel; auto: their first message decides.",
+        "\"auto\", \"node\" or \"native\"",
+        Default("\"auto\""),
+        Restart,
+    ),
+    key(
+        "logs",
+        "The workers' output; auto: a slot prefix on a terminal, byte for byte otherwise.",
+        "\"auto\", \"tag\" or \"inherit\"",
+        Default("\"auto\""),
+        Restart,
+    ),
+    key(
+        "log",
+        "The form of tenfold's own lines; auto: text on a terminal and in the journal, else JSON.",
+        "\"auto\", \"text\" or \"json\"",
+        Default("\"auto\""),
+        Restart,
+    ),
+    key(
+        "log_level",
+        "The least urgent of tenfold's own lines that is written.",
+        "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+        Default("\"info\""),
+        Reload,
+    ),
+    key(
+        "env",
+        "Variables for every worker, over the inherited ones.",
+        "names and strings, whole numbers, true or false",
+        Unset("{ NODE_ENV = \"production\" }"),
+        Reload,
+    ),
+    key(
+        "listen.on",
+        "Where to listen; unset: where the app asks. `listen = \":80\"` is short for it, and\n\
+         `listen = [{ app = 3000, on = \":80\" }, { app = 50051, backlog = 64 }]` tells the app's\n\
+         listeners apart; such a table may hold `mode` and the options below.",
+        "HOST:PORT, :PORT, [V6]:PORT, unix:PATH, systemd[:NAME] or a list",
+        Unset("\":80\""),
+        Restart,
+    ),
+    key(
+        "listen.backlog",
+        "Connections the kernel holds until accepted; auto: net.core.somaxconn, at most 4096.",
+        "1 to 65535 or \"auto\"",
+        Default("\"auto\""),
+        Restart,
+    ),
+    key(
+        "listen.defer_accept",
+        "Accept only once the client sent a byte, or after this long (TCP_DEFER_ACCEPT).",
+        "whole seconds, 1s to 1m, or \"off\"",
+        Default("\"off\""),
+        Restart,
+    ),
+    key(
+        "listen.protocol",
+        "How a connection nobody can serve is turned away: tcp by a reset, http by a 503.",
+        "\"tcp\" or \"http\"",
+        Default("\"tcp\""),
+        Reload,
+    ),
+    key(
+        "listen.max_connections",
+        "Connections of one listener at once, waiting or with a worker.",
+        "1 to 1000000 or \"off\"",
+        Default("\"off\""),
+        Reload,
+    ),
+    key(
+        "workers.count",
+        "How many workers; auto: CPU quota or CPUs (at most 16 without a quota), at most one per\n\
+         256 MiB of the cgroup's memory. Unset: auto for node, deno and python, 1 for others.",
+        "1 to 256 or \"auto\"",
+        Unset("\"auto\""),
+        Reload,
+    ),
+    key(
+        "workers.max_connections",
+        "Open connections one worker may hold; auto: (open files - 256) / 2.",
+        "1 to 1000000 or \"auto\"",
+        Default("\"auto\""),
+        Reload,
+    ),
+    key(
+        "workers.limit",
+        "Requests one worker may hold at once in request mode; auto: 100.",
+        "1 to 100000 or \"auto\"",
+        Default("\"auto\""),
+        Reload,
+    ),
+    key(
+        "workers.user",
+        "The user workers run as; unset: tenfold's own.",
+        "a name or number known to the host",
+        Unset("\"www-data\""),
+        Reload,
+    ),
+    key(
+        "workers.group",
+        "Their group; unset: the user's.",
+        "a name or number known to the host",
+        Unset("\"www-data\""),
+        Reload,
+    ),
+    key(
+        "workers.preload",
+        "Whether Node workers load tenfold's reporter: counts, event-loop delay, drain.",
+        "true or false",
+        Default("true"),
+        Reload,
+    ),
+    key(
+        "workers.wait_ready",
+        "Whether a Node worker is ready only at its process.send('ready').",
+        "true or false",
+        Default("false"),
+        Reload,
+    ),
+    key(
+        "workers.start_timeout",
+        "A worker not ready after this long is killed and counts as crashed.",
+        "duration, 100ms to 1h",
+        Default("\"1m\""),
+        Reload,
+    ),
+    key(
+        "workers.give_up",
+        "Without any ready worker for this long tenfold ends with exit code 1.",
+        "duration, 100ms to 1day",
+        Default("\"5m\""),
+        Reload,
+    ),
+    key(
+        "workers.nice",
+        "Added to the workers' niceness; below 0 needs rights.",
+        "-20 to 19",
+        Default("0"),
+        Reload,
+    ),
+    key(
+        "workers.oom_score_adj",
+        "Their out-of-memory score; auto: 100 above tenfold's own.",
+        "-1000 to 1000 or \"auto\"",
+        Default("\"auto\""),
+        Reload,
+    ),
+    key(
+        "queue.max",
+        "Connections that may wait per listener; auto: (open files - 256) / 2, at most 16384.",
+        "0 to 1000000 or \"auto\"",
+        Default("\"auto\""),
+        Reload,
+    ),
+    key(
+        "queue.timeout",
+        "How long one may wait. 10s outlasts the restart of a crashed worker and stays below the\n\
+         usual 15s to 60s patience of clients and balancers.",
+        "duration, 1ms to 10m",
+        Default("\"10s\""),
+        Reload,
+    ),
+    key(
+        "restart.base",
+        "A crashed worker comes back at once, then after up to this long, doubled per crash.",
+        "duration, 1ms to 1m",
+        Default("\"100ms\""),
+        Reload,
+    ),
+    key(
+        "restart.cap",
+        "The longest such time.",
+        "duration, 1ms to 1h, not below restart.base",
+        Default("\"30s\""),
+        Reload,
+    ),
+    key(
+        "restart.healthy",
+        "After this long ready, earlier crashes are forgotten.",
+        "duration, 100ms to 1h",
+        Default("\"1m\""),
+        Reload,
+    ),
+    key(
+        "shutdown.total",
+        "From the signal to the end: delay, drain, and TERM and KILL in the last 3s.",
+        "duration, 100ms to 1h",
+        Default("\"25s\""),
+        Reload,
+    ),
+    key(
+        "shutdown.delay",
+        "How long to go on accepting after the signal; unset: 5s in Kubernetes, else 0s.",
+        "duration, 0s to 1h, below shutdown.total",
+        Unset("\"5s\""),
+        Reload,
+    ),
+    key(
+        "shutdown.interactive_grace",
+        "What a drain may take after Ctrl-C on a terminal.",
+        "duration, 0s to 1h",
+        Default("\"2s\""),
+        Reload,
+    ),
+];
+
+/// The key of that name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+impl Key {
+    /// The variable that sets it: `workers.count` → `TENFOLD_WORKERS_COUNT`. `env` has none:
+    /// workers inherit the environment anyway.
+    pub fn variable(&self) -> Option<String> {
+        let short = if self.name == "listen.on" { "listen" } else { self.name };
+        (self.name != "env").then(|| format!("TENFOLD_{}", short.to_uppercase().replace('.', "_")))
+    }
+}
+
+/// The key a wrong name was probably meant to be: a typo, or a forgotten table.
+pub(super) fn meant(wrong: &str) -> Option<&'static str> {
+    let last = wrong.rsplit('.').next().unwrap_or(wrong);
+    let same_end = || KEYS.iter().find(|key| key.name.rsplit('.').next() == Some(last));
+    let close = nearest(wrong, KEYS.iter().map(|key| key.name));
+    close.or_else(|| same_end().map(|key| key.name))
+}
+
+/// The text of config/example.toml: every key with its words; unset ones are commented out.
+pub fn example() -> String {
+    let mut text = String::from(
+        "# Every key of tenfold with its default; one that is commented out is unset by default.\n\
+         # Precedence: flags, --set, variables (workers.count is TENFOLD_WORKERS_COUNT; under\n\
+         # it WEB_CONCURRENCY), this file, defaults. `tenfold check` shows what came out.\n",
+    );
+    let mut table = "";
+    for key in KEYS {
+        let (key_table, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
+        if key_table != table {
+            table = key_table;
+            text.push_str(&format!("\n[{table}]\n"));
+        } else {
+            text.push('\n');
+        }
+        let restart = match key.change {
+            Reload => "",
+            Restart => "; fixed while tenfold runs",
+        };
+        for line in key.doc.lines() {
+            text.push_str(&format!("# {line}\n"));
+        }
+        text.push_str(&format!("# ({}{restart})\n", key.range));
+        match key.example {
+            Default(value) => text.push_str(&format!("{name} = {value}\n")),
+            Unset(value) => text.push_str(&format!("#{name} = {value}\n")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_and_variables_are_unique() {
+        let names: BTreeSet<_> = KEYS.iter().map(|key| key.name).collect();
+        let variables: BTreeSet<_> = KEYS.iter().filter_map(Key::variable).collect();
+        assert_eq!(names.len(), KEYS.len());
+        assert_eq!(variables.len(), KEYS.len() - 1);
+        assert!(
+            variables.contains("TENFOLD_WORKERS_COUNT") && variables.contains("TENFOLD_LISTEN")
+        );
+    }
+
+    #[test]
+    fn meant_forgives_typos_and_forgotten_tables() {
+        for (wrong, right) in [
+            ("workers.cuont", Some("workers.count")),
+            ("worker.count", Some("workers.count")),
+            ("count", Some("workers.count")),
+            ("queue.time_out", Some("queue.timeout")),
+            ("direktory", Some("directory")),
+            ("zebra", None),
+            ("workers.zebra", None),
+        ] {
+            assert_eq!(meant(wrong), right, "{wrong}");
+        }
+    }
+}
