@@ -7,5 +7,6 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod logs;
 pub mod policy;
 pub mod sys;
