@@ -1,0 +1,841 @@
+'use strict';
+// Makes the first process of a worker's tree that listens a worker of tenfold's master.
+//
+// NODE_OPTIONS loads this file into every Node process of the tree: package managers, watchers, children,
+// worker threads. Until a process listens, it only waits. The first that does takes the one token byte, opens
+// the control channel and is from then on, for the app and for Node, a cluster worker of the master; every
+// other process behaves as if this file did not exist.
+//
+// Invariants
+// - Nothing that fails in here reaches the app: our own errors become one `fault`, the app's stay the app's.
+// - No list of program names: who listens, decides.
+// - The channel keeps no process alive; only a listening server or an unanswered question does.
+// - One file, no dependencies, syntax of Node 18. What it needs, it takes before the app can replace it.
+
+const fs = require('fs');
+const { env, hrtime } = process;
+const { writeSync } = fs;
+
+const [MAJOR, MINOR] = process.versions.node.split('.').map(Number);
+const THREAD_CHANNEL = 'tenfold.preload';
+
+const BEAT_INTERVAL_MS = 1000;
+// `active` only breaks ties: written at most 100 times a second.
+const ACTIVE_INTERVAL_MS = 10;
+// Ten wake-ups a second cost 0.08 % of a core; a resolution of 10 ms would cost 0.9 % (Node 22).
+const DELAY_RESOLUTION_MS = 100;
+const CLOSE_IDLE_INTERVAL_MS = 100;
+// The master's own `shutdown.total`: without a master nobody else ends the wait.
+const ORPHAN_GRACE_MS = 25_000;
+// The largest delay a timer takes: an open handle that does nothing.
+const FOREVER_MS = 2 ** 31 - 1;
+// `ready` and a few status messages fit; more before the first listen is a flood that nobody reads.
+const MAX_EARLY_MESSAGES = 16;
+
+const noop = () => {};
+
+// ------------------------------------------------------------------------------------------------ errors
+
+let channel = null;
+let faulted = false;
+
+/** Reports our own failure, once: through the channel if there is one, else as one line on stderr. */
+function fault(error) {
+  if (faulted) return;
+  faulted = true;
+  const text = String((error && error.stack) || error).slice(0, 2000);
+  try {
+    if (channel) tellTenfold({ act: 'fault', error: text });
+    else writeSync(2, `tenfold preload: ${text.replace(/\s*\n\s*/g, ' | ')}\n`);
+  } catch {
+    // Neither way is open; there is no third, and the app must run.
+  }
+}
+
+/** Runs our own code where an exception would hit the app; undefined if it failed. */
+function guarded(work, ...args) {
+  try {
+    return work(...args);
+  } catch (error) {
+    fault(error);
+    return undefined;
+  }
+}
+
+// --------------------------------------------------------------------------------------------- load page
+
+// Sixteen doubles, written whole; a reader takes the page only if its first equals its last.
+const [VERSION, SEEN, OPEN, ACTIVE, BEAT, DELAY, UTILISATION] = [0, 1, 2, 3, 4, 5, 6];
+const [HEAP_USED, HEAP_LIMIT, FINISHED, PID, FLAGS, VERSION_AGAIN] = [7, 8, 9, 10, 11, 15];
+const FLAG_DRAINING = 1;
+
+const page = new Float64Array(16);
+let pageFd = -1;
+let turnScheduled = false;
+let activeTimer = null;
+let activeTimerArmed = false;
+
+/** Starts the reports, if `fd` is still the master's page and not a file of somebody who reused the number. */
+function startLoadPage(fd) {
+  const stat = fs.fstatSync(fd);
+  if (!stat.isFile() || stat.nlink !== 0 || stat.size !== 4096) return;
+  const { performance, monitorEventLoopDelay } = require('perf_hooks');
+  const { getHeapStatistics } = require('v8');
+  const delay = monitorEventLoopDelay({ resolution: DELAY_RESOLUTION_MS });
+  let before = performance.eventLoopUtilization();
+  const beat = () => {
+    const now = performance.eventLoopUtilization();
+    page[UTILISATION] = performance.eventLoopUtilization(now, before).utilization;
+    before = now;
+    // The histogram holds the time from tick to tick, which is the resolution when nothing is late.
+    page[DELAY] = Math.max(0, delay.max / 1e6 - DELAY_RESOLUTION_MS);
+    delay.reset();
+    const heap = getHeapStatistics();
+    page[HEAP_USED] = heap.used_heap_size;
+    page[HEAP_LIMIT] = heap.heap_size_limit;
+    writePage();
+  };
+  page[PID] = process.pid;
+  pageFd = fd;
+  delay.enable();
+  setInterval(guarded, BEAT_INTERVAL_MS, beat).unref();
+  beat();
+}
+
+function writePage() {
+  if (pageFd < 0) return;
+  page[VERSION_AGAIN] = ++page[VERSION];
+  const [seconds, nanoseconds] = hrtime();
+  page[BEAT] = seconds * 1e3 + nanoseconds / 1e6;
+  try {
+    writeSync(pageFd, page, 0, page.byteLength, 0);
+  } catch (error) {
+    pageFd = -1;
+    fault(error);
+  }
+}
+
+/** `seen` or `open` changed: the master ranks by them, so they go out at the end of this turn. */
+function connectionsChanged() {
+  if (turnScheduled || pageFd < 0) return;
+  turnScheduled = true;
+  setImmediate(() => {
+    turnScheduled = false;
+    writePage();
+  });
+}
+
+/** `active` changed: one write for all changes of the next few milliseconds. */
+function activeChanged() {
+  if (activeTimerArmed || turnScheduled || pageFd < 0) return;
+  activeTimerArmed = true;
+  if (activeTimer !== null) {
+    activeTimer.refresh();
+    return;
+  }
+  activeTimer = setTimeout(() => {
+    activeTimerArmed = false;
+    writePage();
+  }, ACTIVE_INTERVAL_MS).unref();
+}
+
+// -------------------------------------------------------------------------------------------- accounting
+
+const kOpen = Symbol('tenfold.open');
+const kActive = Symbol('tenfold.active');
+const sessions = new Set();
+let draining = false;
+let roomWanted = false;
+let whenEmpty = noop;
+
+/** Counts a handed connection until its descriptor is closed, whoever closes it and however it is wrapped. */
+function countOpen(handle) {
+  handle[kOpen] = true;
+  handle.close = closeCounted;
+  if (handle.reset) handle.reset = resetCounted;
+  page[OPEN] += 1;
+}
+
+function closeCounted(callback) {
+  uncountOpen(this);
+  return Object.getPrototypeOf(this).close.call(this, callback);
+}
+
+function resetCounted(callback) {
+  uncountOpen(this);
+  return Object.getPrototypeOf(this).reset.call(this, callback);
+}
+
+function uncountOpen(handle) {
+  if (!handle[kOpen]) return;
+  handle[kOpen] = false;
+  page[OPEN] -= 1;
+  connectionsChanged();
+  if (roomWanted) {
+    roomWanted = false;
+    guarded(tellTenfold, { act: 'room' });
+  }
+  if (page[OPEN] === 0) whenEmpty();
+}
+
+// A request has a start and, unless its connection breaks, a finish; what is still started when the
+// connection closes is subtracted there. A finish after the close finds the count negative and is ignored.
+function exchangeStarted({ socket, response }) {
+  if (draining) response.shouldKeepAlive = false;
+  if (socket[kActive] === undefined) {
+    socket[kActive] = 0;
+    socket.once('close', socketClosed);
+  }
+  if (socket[kActive] < 0) return;
+  socket[kActive] += 1;
+  page[ACTIVE] += 1;
+  activeChanged();
+}
+
+function exchangeFinished({ socket }) {
+  if (!(socket[kActive] > 0)) return;
+  socket[kActive] -= 1;
+  exchangesEnded(1);
+}
+
+function socketClosed() {
+  const unfinished = this[kActive];
+  this[kActive] = -1;
+  if (unfinished > 0) exchangesEnded(unfinished);
+}
+
+function exchangesEnded(count) {
+  page[ACTIVE] -= count;
+  page[FINISHED] += count;
+  activeChanged();
+}
+
+// Streams of HTTP/2 have diagnostics channels only from Node 22 on; the session's own event is in all.
+function watchSession(session) {
+  sessions.add(session);
+  session.once('close', () => sessions.delete(session));
+  session.on('stream', streamStarted);
+  if (draining) session.close();
+}
+
+function streamStarted(stream) {
+  page[ACTIVE] += 1;
+  activeChanged();
+  stream.once('close', streamClosed);
+}
+
+function streamClosed() {
+  exchangesEnded(1);
+}
+
+function startAccounting() {
+  const diagnostics = require('diagnostics_channel');
+  const subscribe = (name, handler) =>
+    diagnostics.subscribe ? diagnostics.subscribe(name, handler) : diagnostics.channel(name).subscribe(handler);
+  subscribe('http.server.request.start', exchangeStarted);
+  subscribe('http.server.response.finish', exchangeFinished);
+}
+
+// ----------------------------------------------------------------------------------------------- channel
+
+/**
+ * Opens the control channel as the process's own, as Node does for a forked child: `process.send` works.
+ * What listens to 'message' or 'disconnect' before the channel exists does not keep it referenced.
+ */
+function openOwnChannel(fd, onMessage, onEnd) {
+  process.on('internalMessage', onMessage);
+  process.once('disconnect', onEnd);
+  require('child_process')._forkChild(fd, 'json');
+  return {
+    send: (message) => process.connected && process._send(message, undefined, { swallowErrors: true }),
+    close: () => process.connected && process.disconnect(),
+  };
+}
+
+/**
+ * Opens the control channel beside the one a process already has to its parent (`node --watch`, tsx, fork()),
+ * which keeps `process.send` and 'message'. Only Node's own code can make a pipe that receives descriptors, so
+ * it makes one and everything it hung on `process` for that is put back.
+ */
+function openSideChannel(fd, onMessage, onEnd) {
+  const pipe = takePipe(fd);
+  const handles = [];
+  Object.defineProperty(pipe, 'pendingHandle', {
+    configurable: true,
+    get: () => null,
+    set: (handle) => handle && handles.push(handle),
+  });
+  // Node has it reading already, and a socket reports a second start as an error.
+  pipe.readStop();
+  const socket = new (require('net').Socket)({ handle: pipe, readable: true, writable: true });
+  const send = (message) => !socket.destroyed && socket.write(`${JSON.stringify(message)}\n`);
+  let rest = '';
+  socket.setEncoding('utf8');
+  socket.on('data', (text) => {
+    const lines = (rest + text).split('\n');
+    rest = lines.pop();
+    for (const line of lines) receiveLine(line, handles, send, onMessage);
+  });
+  socket.on('error', noop);
+  socket.once('close', onEnd);
+  socket.unref();
+  // Not end(): that shuts the socket down for the next process, which a watcher may start.
+  return { send, close: () => socket.write('', () => socket.destroy()) };
+}
+
+function takePipe(fd) {
+  const names = ['channel', '_channel', 'connected', 'send', '_send', 'disconnect', '_disconnect'];
+  const symbol = Object.getOwnPropertySymbols(process).find((s) => s.description === 'kChannelHandle');
+  const keys = [...names, '_handleQueue', '_pendingMessage', symbol];
+  const kept = keys.map((key) => [key, Object.getOwnPropertyDescriptor(process, key)]);
+  const events = ['internalMessage', 'newListener', 'removeListener'];
+  const listeners = events.map((event) => new Set(process.rawListeners(event)));
+  require('child_process')._forkChild(fd, 'json');
+  const pipe = process[symbol];
+  events.forEach((event, i) => {
+    for (const listener of process.rawListeners(event)) {
+      if (!listeners[i].has(listener)) process.removeListener(event, listener);
+    }
+  });
+  for (const [key, descriptor] of kept) {
+    delete process[key];
+    if (descriptor) Object.defineProperty(process, key, descriptor);
+  }
+  return pipe;
+}
+
+function receiveLine(line, handles, send, onMessage) {
+  let message;
+  try {
+    message = JSON.parse(line);
+  } catch {
+    return;
+  }
+  if (message === null || typeof message !== 'object') return;
+  if (message.cmd !== 'NODE_HANDLE') {
+    onMessage(message);
+    return;
+  }
+  const handle = handles.shift();
+  send({ cmd: handle ? 'NODE_HANDLE_ACK' : 'NODE_HANDLE_NACK' });
+  if (handle) onMessage(message.msg, handle);
+}
+
+// ----------------------------------------------------------------------------------------- cluster worker
+
+// Node's wire between a cluster primary and its worker. Ours instead of Node's own file for the worker's side,
+// because that one can only be chosen before anything has loaded `cluster`, long before the first listen.
+const listeners = new Map();
+const answers = new Map();
+const indexes = new Map();
+let sequence = 0;
+let worker = null;
+
+function tell(message) {
+  channel.send({ cmd: 'NODE_CLUSTER', ...message, seq: sequence++ });
+}
+
+function tellTenfold(message) {
+  channel.send({ cmd: 'NODE_TENFOLD', ...message });
+}
+
+/** Sends a question; the process stays alive until its answer. */
+function ask(message, onAnswer) {
+  const hold = setInterval(noop, FOREVER_MS);
+  answers.set(sequence, (reply, handle) => {
+    clearInterval(hold);
+    onAnswer(reply, handle);
+  });
+  tell(message);
+}
+
+/** Stands in a `net.Server` for the listening handle that is the master's. */
+class MastersListener {
+  constructor(server, reply, forget) {
+    this.server = server;
+    this.key = reply.key;
+    this.forget = forget;
+    this.timer = null;
+    // A Unix listener has no such method: `server.address()` is then the path.
+    this.getsockname = reply.sockname && ((out) => (Object.assign(out, reply.sockname), 0));
+    this.ref();
+  }
+
+  listen() {
+    return 0;
+  }
+
+  ref() {
+    if (this.timer === null) this.timer = setInterval(noop, FOREVER_MS);
+  }
+
+  unref() {
+    clearInterval(this.timer);
+    this.timer = null;
+  }
+
+  hasRoom() {
+    const { maxConnections: max, _connections: count, dropMaxConnection } = this.server;
+    const limited = MAJOR >= 22 ? max !== null && max !== undefined : Boolean(max);
+    return !limited || count < max || Boolean(dropMaxConnection);
+  }
+
+  close() {
+    if (listeners.get(this.key) !== this) return;
+    this.unref();
+    this.forget();
+  }
+}
+
+/** Node calls this for each listen and each UDP bind of a cluster worker. */
+function getServer(server, query, onHandle) {
+  const datagram = String(query.addressType).startsWith('udp');
+  if (!datagram && !isMasters(query)) {
+    server._listen2(query.address, query.port, query.addressType, query.backlog, query.fd, query.flags);
+    return;
+  }
+  const address = query.port < 0 ? require('path').resolve(query.address) : query.address;
+  const place = [address, query.port, query.addressType].join(':');
+  const index = takeIndex(place);
+  const data = server._getServerData ? server._getServerData() : null;
+  const message = { ...query, address, index, data };
+  const forget = (key) => {
+    indexes.get(place).delete(index);
+    if (key === undefined) return;
+    listeners.delete(key);
+    tell({ act: 'close', key });
+  };
+  if (!datagram) {
+    const { port, addressType } = query;
+    guarded(tellTenfold, { act: 'server', kind: kindOf(server), address, port, addressType });
+    if (isHttp2(server)) guarded(() => server.on('session', watchSession));
+  }
+  let bound;
+  ask({ act: 'queryServer', ...message }, (reply, handle) => {
+    bound = reply.sockname;
+    if (server._setServerData) server._setServerData(reply.data);
+    if (reply.errno) {
+      forget();
+      onHandle(reply.errno, null);
+    } else if (handle) {
+      onHandle(0, sharedHandle(handle, () => forget(reply.key)));
+    } else {
+      const listener = new MastersListener(server, reply, () => forget(reply.key));
+      listeners.set(reply.key, listener);
+      onHandle(0, listener);
+    }
+  });
+  server.once('listening', () => {
+    tell({ ...message, act: 'listening', port: bound ? bound.port : query.port });
+  });
+}
+
+/** Two servers of one process on one address get different numbers, so that the master refuses the second. */
+function takeIndex(place) {
+  const taken = indexes.get(place) || new Set();
+  indexes.set(place, taken);
+  let index = 0;
+  while (taken.has(index)) index += 1;
+  taken.add(index);
+  return index;
+}
+
+function sharedHandle(handle, forget) {
+  handle.close = function close(callback) {
+    delete this.close;
+    forget();
+    return this.close(callback);
+  };
+  return handle;
+}
+
+function isMasters({ address, port, fd }) {
+  if (port >= 0 && port !== null) return true;
+  return port < 0 && typeof address === 'string' && !(fd >= 0) && isMastersPath(address);
+}
+
+/** Whether connections for this Unix path come from the master; the pipes of tools are the tools' own. */
+function isMastersPath(name) {
+  const path = require('path');
+  const absolute = path.resolve(name);
+  const named = (unixPaths || '').split(':').filter(Boolean);
+  if (named.some((one) => path.resolve(one) === absolute)) return true;
+  const script = process.argv[1] || '';
+  return process.ppid === masterPid && !script.includes(`${path.sep}node_modules${path.sep}`) &&
+    !absolute.includes(String(process.pid)) && name[0] !== '\0';
+}
+
+function kindOf(server) {
+  if (isHttp2(server)) return 'http2';
+  if (server instanceof require('http').Server) return 'http';
+  if (!server._getServerData) return 'net';
+  return server instanceof require('https').Server ? 'https' : 'tls';
+}
+
+function isHttp2(server) {
+  for (let proto = server; proto !== null; proto = Object.getPrototypeOf(proto)) {
+    const { name } = proto.constructor || {};
+    if (name === 'Http2Server' || name === 'Http2SecureServer') return true;
+  }
+  return false;
+}
+
+function receive(message, handle) {
+  if (message.cmd === 'NODE_TENFOLD') {
+    if (message.act === 'drain') guarded(startDraining);
+    if (message.act === 'watch') roomWanted = true;
+  } else if (message.cmd === 'NODE_CLUSTER') {
+    const onAnswer = answers.get(message.ack);
+    if (onAnswer) {
+      answers.delete(message.ack);
+      onAnswer(message, handle);
+    } else if (message.act === 'newconn') {
+      receiveConnection(message, handle);
+    } else if (message.act === 'disconnect') {
+      leave({ announce: false });
+    }
+  }
+}
+
+function receiveConnection({ key, seq }, handle) {
+  const listener = listeners.get(key);
+  const accepted = Boolean(listener && handle && listener.hasRoom());
+  page[SEEN] += 1;
+  tell({ ack: seq, accepted });
+  connectionsChanged();
+  if (accepted) {
+    countOpen(handle);
+    // The app's own code runs in here: what it throws is its own.
+    listener.onconnection(0, handle);
+  } else if (handle) {
+    handle.close();
+  }
+}
+
+// ----------------------------------------------------------------------------------------------- leaving
+
+/** Phase one: clients on kept connections are told with their next response, HTTP/2 clients at once. */
+function startDraining() {
+  if (draining) return;
+  draining = true;
+  page[FLAGS] |= FLAG_DRAINING;
+  for (const session of sessions) session.close();
+  connectionsChanged();
+}
+
+/** Phase two: closes every server, drops idle connections as they fall idle, lets go of the channel. */
+function leave({ announce }) {
+  worker.exitedAfterDisconnect = true;
+  closeServers(() => {
+    if (announce) ask({ act: 'exitedAfterDisconnect' }, () => channel.close());
+    else channel.close();
+  });
+}
+
+function closeServers(onClosed) {
+  guarded(startDraining);
+  const servers = [...listeners.values()];
+  // Node closes what is idle at the moment of close(), not what falls idle later (18: neither).
+  const closeIdle = () => servers.forEach(({ server }) => server.closeIdleConnections && server.closeIdleConnections());
+  setInterval(guarded, CLOSE_IDLE_INTERVAL_MS, closeIdle).unref();
+  let left = servers.length + 1;
+  const closed = () => {
+    left -= 1;
+    if (left === 0) onClosed();
+  };
+  for (const listener of servers) {
+    if (listener.server._handle === listener) {
+      listener.server.close(closed);
+    } else {
+      listener.close();
+      closed();
+    }
+  }
+  guarded(closeIdle);
+  closed();
+}
+
+/** The channel ended without a goodbye: the master is gone. Finish what is open, then exit. */
+function masterLost() {
+  answers.clear();
+  if (worker.exitedAfterDisconnect) {
+    worker.emit('disconnect');
+    return;
+  }
+  worker.exitedAfterDisconnect = true;
+  worker.emit('disconnect');
+  const exit = () => process.exit(0);
+  closeServers(noop);
+  whenEmpty = () => setImmediate(exit);
+  if (page[OPEN] === 0) whenEmpty();
+  else setTimeout(exit, ORPHAN_GRACE_MS);
+}
+
+// ------------------------------------------------------------------------------------------------ attach
+
+const controlFd = Number(env.TENFOLD_CONTROL_FD);
+const tokenFd = Number(env.TENFOLD_TOKEN_FD);
+const loadFd = Number(env.TENFOLD_LOAD_FD);
+const masterPid = Number(env.TENFOLD_MASTER);
+const unixPaths = env.TENFOLD_UNIX;
+
+// waiting → attached, or waiting → plain (another process has the channel; the hooks do nothing any more).
+let phase = 'waiting';
+
+/** Makes this process the worker, if no other process of the tree is. Returns whether it is. */
+function attach() {
+  if (phase !== 'waiting') return phase === 'attached';
+  phase = 'plain';
+  if (!takeToken()) return false;
+  const open = process.channel ? openSideChannel : openOwnChannel;
+  const early = takeEarlySend();
+  const cluster = require('cluster');
+  worker = newWorker(cluster.Worker);
+  channel = open(controlFd, receive, masterLost);
+  tellTenfold({ act: 'attach', pid: process.pid, node: process.versions.node });
+  tell({ act: 'online' });
+  becomeWorker(cluster);
+  phase = 'attached';
+  for (const message of early) process.send(message);
+  guarded(startAccounting);
+  guarded(startLoadPage, loadFd);
+  delete env.TENFOLD_CONTROL_FD;
+  delete env.TENFOLD_TOKEN_FD;
+  delete env.TENFOLD_LOAD_FD;
+  return true;
+}
+
+/** Builds `cluster.worker`. */
+function newWorker(Worker) {
+  const self = new Worker({ id: Number(env.TENFOLD_WORKER), state: 'online' });
+  self.process = process;
+  // Given the process, Worker would listen to 'message' for ever and so keep it alive; only the app's wish may.
+  self.on('newListener', function forward(name) {
+    if (name !== 'message') return;
+    self.removeListener('newListener', forward);
+    process.on('message', (message, handle) => self.emit('message', message, handle));
+  });
+  self.disconnect = () => (leave({ announce: true }), self);
+  self.destroy = () => {
+    self.exitedAfterDisconnect = true;
+    ask({ act: 'exitedAfterDisconnect' }, () => process.exit(0));
+  };
+  return self;
+}
+
+/** Reads the one byte that means "nobody has the channel"; the pipe never blocks. */
+function takeToken() {
+  try {
+    if (!fs.fstatSync(tokenFd).isFIFO() || !fs.fstatSync(controlFd).isSocket()) return false;
+    return fs.readSync(tokenFd, Buffer.alloc(1), 0, 1, null) === 1;
+  } catch {
+    // EAGAIN: taken. EBADF: a parent did not pass it on. Both mean: not this process.
+    return false;
+  }
+}
+
+/** Reports a listen that the master cannot serve; it proceeds as the app asked. */
+function bypass(why, address, port) {
+  if (attach()) tellTenfold({ act: 'bypass', why, address, port });
+}
+
+// ------------------------------------------------------------------------------------- hooks: listen, bind
+
+function hookListen(net, beforeListen) {
+  const { listen } = net.Server.prototype;
+  const hooked = function (...args) {
+    guarded(beforeListen, args);
+    return listen.apply(this, args);
+  };
+  net.Server.prototype.listen = Object.defineProperty(hooked, 'name', { value: 'listen' });
+}
+
+/** What the arguments of `server.listen` ask for, or null where Node will complain by itself. */
+function listenTarget([first, second]) {
+  if (first === null || first === undefined || typeof first === 'function') return { port: 0 };
+  if (typeof first === 'object') {
+    if (first._handle || first.handle) return null;
+    const { fd, port, host, path, exclusive, reusePort } = first;
+    if (typeof fd === 'number' && fd >= 0) return { fd };
+    if (typeof path === 'string' && (port === undefined || port === null)) return { path, exclusive };
+    return { port: port || 0, address: host, exclusive, reusePort };
+  }
+  if (typeof first === 'string' && !(Number(first) >= 0)) return { path: first };
+  return { port: Number(first), address: typeof second === 'string' ? second : undefined };
+}
+
+const HAS_REUSE_PORT = MAJOR > 23 || (MAJOR === 23 && MINOR >= 1) || (MAJOR === 22 && MINOR >= 12);
+
+function whyBypassed({ fd, exclusive, reusePort }) {
+  if (fd !== undefined) return 'fd';
+  if (reusePort && HAS_REUSE_PORT) return 'reusePort';
+  return exclusive ? 'exclusive' : null;
+}
+
+function beforeListen(args) {
+  const target = listenTarget(args);
+  if (target === null || phase === 'plain') return;
+  if (target.path !== undefined && !isMastersPath(target.path)) return;
+  const why = whyBypassed(target);
+  if (why) bypass(why, target.path || target.address, target.path ? -1 : target.port);
+  else attach();
+}
+
+/** A fixed UDP port is the master's to bind; one picked by the kernel stays this process's own. */
+function hookBind(dgram) {
+  const { bind } = dgram.Socket.prototype;
+  const hooked = function (...args) {
+    return bind.apply(this, guarded(beforeBind, args) || args);
+  };
+  dgram.Socket.prototype.bind = Object.defineProperty(hooked, 'name', { value: 'bind' });
+}
+
+function beforeBind(args) {
+  if (phase === 'plain') return args;
+  const [first, second] = args;
+  const given = first !== null && typeof first === 'object' ? first : { port: first, address: second };
+  if (given.exclusive || given.fd !== undefined || typeof given.recvStart === 'function') return args;
+  if (Number(given.port) > 0) {
+    attach();
+    return args;
+  }
+  const address = typeof given.address === 'string' ? given.address : undefined;
+  return [{ port: 0, address, exclusive: true }, ...args.filter((arg) => typeof arg === 'function')];
+}
+
+// ----------------------------------------------------------------------------- hooks: the app's own cluster
+
+const ROLES = { isPrimary: false, isMaster: false, isWorker: true };
+let forks = false;
+
+/**
+ * An app with `if (cluster.isPrimary) fork()` must take the other branch. So the app's first look at its role
+ * attaches; Node's own looks, inside listen and bind, do not.
+ */
+function hookCluster(cluster) {
+  const { fork } = cluster;
+  for (const [role, value] of Object.entries(ROLES)) {
+    let replaced;
+    Object.defineProperty(cluster, role, {
+      configurable: true,
+      enumerable: true,
+      get() {
+        if (replaced !== undefined) return replaced;
+        if (phase === 'plain') return !value;
+        const byApp = guarded(isReadByApp);
+        if (byApp && !forks) guarded(attach);
+        return phase === 'attached' && !(forks && byApp) ? value : !value;
+      },
+      set(other) {
+        replaced = other;
+      },
+    });
+  }
+  cluster.fork = function (...args) {
+    forks = true;
+    guarded(bypass, 'cluster.fork');
+    return fork.apply(this, args);
+  };
+}
+
+/** After attach nothing needs deciding: the roles are plain values again and what only a primary has goes. */
+function becomeWorker(cluster) {
+  cluster._getServer = getServer;
+  cluster.worker = worker;
+  if (forks) return;
+  for (const [role, value] of Object.entries(ROLES)) {
+    Object.defineProperty(cluster, role, { configurable: true, enumerable: true, writable: true, value });
+  }
+  for (const name of ['fork', 'setupPrimary', 'setupMaster', 'workers', 'settings']) delete cluster[name];
+  delete cluster.disconnect;
+}
+
+/**
+ * Whether the code that reads the role is the app's: the nearest file is not Node's own. Where it is Node's
+ * module loader, the read fills the named exports: of an ESM import (the app will not read again: it counts)
+ * or of a plain require (it will).
+ */
+function isReadByApp() {
+  const files = callingFiles().slice(1);
+  if (files.some((file) => file === 'preload')) return false;
+  const nearest = files.find((file) => file !== '' && file !== __filename) || '';
+  if (!nearest.startsWith('node:')) return true;
+  const loader = files.find((file) => /internal\/modules\/(esm|cjs)\//.test(file)) || '';
+  return loader.includes('/esm/') && nearest.startsWith('node:internal/');
+}
+
+/** The files on the stack, nearest first; 'preload' stands for Node loading --require modules. */
+function callingFiles() {
+  const { prepareStackTrace, stackTraceLimit } = Error;
+  try {
+    Error.stackTraceLimit = 64;
+    Error.prepareStackTrace = (_, sites) => sites.map((site) =>
+      site.getFunctionName() === 'loadPreloadModules' ? 'preload' : site.getFileName() || '');
+    const { stack } = new Error('where am I');
+    return Array.isArray(stack) ? stack : [];
+  } finally {
+    Error.prepareStackTrace = prepareStackTrace;
+    Error.stackTraceLimit = stackTraceLimit;
+  }
+}
+
+// ---------------------------------------------------------------------------------- hooks: send and threads
+
+let earlyMessages = null;
+
+/** With `wait_ready` an app may call process.send('ready') before it listens: that call attaches. */
+function hookSend() {
+  if (!env.TENFOLD_WAIT_READY || process.send) return;
+  earlyMessages = [];
+  process.send = (message) => {
+    if (earlyMessages && earlyMessages.length < MAX_EARLY_MESSAGES) earlyMessages.push(message);
+    return Boolean(guarded(attach));
+  };
+}
+
+function takeEarlySend() {
+  const messages = earlyMessages || [];
+  if (earlyMessages) delete process.send;
+  earlyMessages = null;
+  return messages;
+}
+
+/** A thread cannot use the channel; it tells the main thread, which opens its ear with the first thread. */
+function hookThreads() {
+  process.once('worker', () => guarded(() => {
+    const { BroadcastChannel } = require('worker_threads');
+    const ear = new BroadcastChannel(THREAD_CHANNEL);
+    ear.onmessage = ({ data }) => guarded(bypass, 'worker_thread', data.address, data.port);
+    ear.unref();
+  }));
+}
+
+function runInThread() {
+  hookListen(require('net'), (args) => {
+    const target = listenTarget(args);
+    if (target === null || target.path !== undefined) return;
+    const { BroadcastChannel } = require('worker_threads');
+    const mouth = new BroadcastChannel(THREAD_CHANNEL);
+    mouth.postMessage({ address: target.address, port: target.port });
+    mouth.close();
+  });
+}
+
+function runInProcess() {
+  const cluster = require('cluster');
+  // A worker of the app's own primary listens through that primary, which is the process that attaches.
+  if (cluster.isWorker) return;
+  const net = require('net');
+  const dgram = require('dgram');
+  hookListen(net, beforeListen);
+  hookBind(dgram);
+  hookCluster(cluster);
+  hookSend();
+  hookThreads();
+}
+
+guarded(() => {
+  if (!env.TENFOLD_CONTROL_FD && !env.TENFOLD_INSTANCE) return;
+  if (!require('worker_threads').isMainThread) runInThread();
+  else if (env.TENFOLD_CONTROL_FD) runInProcess();
+});
