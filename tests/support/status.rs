@@ -1,0 +1,83 @@
+//! The shape of `/status` as a user's script would read it; unknown fields are ignored.
+
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) name: String,
+    pub(crate) pid: i32,
+    pub(crate) version: String,
+    pub(crate) phase: String,
+    pub(crate) generation: u64,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) workers: Vec<Worker>,
+    #[serde(default)]
+    pub(crate) totals: serde_json::Value,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Listener {
+    pub(crate) address: String,
+    pub(crate) mode: String,
+    pub(crate) queue: Queue,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Queue {
+    pub(crate) length: u64,
+    pub(crate) max: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Worker {
+    pub(crate) slot: u16,
+    pub(crate) id: u64,
+    /// `None` while the slot waits for its next start.
+    pub(crate) pid: Option<i32>,
+    pub(crate) state: String,
+    pub(crate) generation: u64,
+    #[serde(default)]
+    pub(crate) in_flight: u64,
+    #[serde(default)]
+    pub(crate) open: u64,
+    #[serde(default)]
+    pub(crate) active: u64,
+    #[serde(default)]
+    pub(crate) unacked: u64,
+    /// Connections acknowledged in all.
+    #[serde(default)]
+    pub(crate) accepted: u64,
+    #[serde(default)]
+    pub(crate) restarts: u64,
+    #[serde(default)]
+    pub(crate) requests: u64,
+    pub(crate) rss_bytes: Option<u64>,
+    pub(crate) loop_delay_ms: Option<f64>,
+}
+
+impl Status {
+    /// How many workers are ready.
+    pub(crate) fn ready(&self) -> usize {
+        self.workers.iter().filter(|worker| worker.state == "ready").count()
+    }
+
+    /// Connections that workers have acknowledged, over all workers in the list.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.accepted).sum()
+    }
+
+    /// Client connections that workers hold now.
+    pub(crate) fn open(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.open).sum()
+    }
+
+    /// The pid of the worker in `slot`; panics if there is none.
+    #[track_caller]
+    pub(crate) fn pid_of(&self, slot: u16) -> i32 {
+        let worker = self.workers.iter().find(|worker| worker.slot == slot);
+        match worker.and_then(|worker| worker.pid) {
+            Some(pid) => pid,
+            None => panic!("slot {slot} has no process: {self:#?}"),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! One running tenfold: observed, signalled, and always reaped.
+
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::builder::{Builder, Finished};
+use super::output::{Output, Stream};
+use super::status::Status;
+use super::{PATIENCE, http, processes, try_until};
+
+/// The environment variable that marks every process of one test's tree; not `TENFOLD_…`, which the
+/// master keeps from its workers.
+pub(super) const MARK: &str = "TEST_TREE";
+
+/// A running tenfold. Dropping it kills every process that it started, wherever that went.
+pub(crate) struct Tenfold {
+    child: Child,
+    exit: Option<ExitStatus>,
+    mark: String,
+    name: String,
+    dir: TempDir,
+    output: Arc<Output>,
+    /// Whether a failed wait has already shown the output.
+    told: AtomicBool,
+}
+
+impl Tenfold {
+    pub(crate) fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Takes over a started child whose output is piped and whose tree bears `mark`.
+    pub(super) fn follow(mut child: Child, mark: String, name: String, dir: TempDir) -> Self {
+        let output = Arc::new(Output::default());
+        output.follow(Stream::Stdout, child.stdout.take().expect("stdout is piped"));
+        output.follow(Stream::Stderr, child.stderr.take().expect("stderr is piped"));
+        Self { child, exit: None, mark, name, dir, output, told: AtomicBool::new(false) }
+    }
+
+    /// The master's pid.
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("a pid is an i32")
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where tenfold keeps its sockets and its preload.
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
+        self.dir.path().join("run/tenfold")
+    }
+
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.runtime_dir().join(format!("{}.sock", self.name))
+    }
+
+    /// Another tenfold command in the same runtime directory: `status`, `scale`, ….
+    pub(crate) fn cli<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Finished {
+        let output = Command::new(env!("CARGO_BIN_EXE_tenfold"))
+            .args(args)
+            .env_clear()
+            .env("XDG_RUNTIME_DIR", self.dir.path().join("run"))
+            .env(MARK, &self.mark)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the binary under test starts");
+        Finished {
+            code: output.status.code(),
+            signal: output.status.signal(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Asks the control socket; an error while the master is not up or has gone.
+    pub(crate) fn status(&self) -> std::io::Result<Status> {
+        http::get(self.control_socket().as_path(), "/status")?.json()
+    }
+
+    /// Waits for a status of which `wanted` is true.
+    #[track_caller]
+    pub(crate) fn wait_status(
+        &self,
+        bound: Duration,
+        what: &str,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Status {
+        let mut last = None;
+        let found = try_until(bound, || {
+            // Looked at before asking: a master that ends in between is found out next time.
+            let alive = processes::is_alive(self.pid());
+            let status = self.status();
+            let found = status.as_ref().ok().filter(|status| wanted(status)).cloned();
+            last = Some(status);
+            if found.is_some() || !alive { Some(found) } else { None }
+        });
+        match found {
+            Some(Some(status)) => status,
+            Some(None) => self.fail(&format!("the master ended before {what}")),
+            None => self.fail(&format!("waited {bound:?} for {what}; last status: {last:#?}")),
+        }
+    }
+
+    /// Waits until `count` workers are ready.
+    #[track_caller]
+    pub(crate) fn wait_ready(&self, count: usize) -> Status {
+        let what = format!("{count} ready workers");
+        self.wait_status(PATIENCE, &what, |status| status.ready() == count)
+    }
+
+    /// How many lines have been read so far; see [`Self::wait_for_line_after`].
+    pub(crate) fn line_count(&self) -> usize {
+        self.output.lock().lines.len()
+    }
+
+    /// Waits for a line, on either stream, that is or has been written.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&self, bound: Duration, wanted: impl Fn(&str) -> bool) -> String {
+        self.wait_for_line_after(0, bound, wanted)
+    }
+
+    /// Waits for a line among those after the first `skip`.
+    #[track_caller]
+    pub(crate) fn wait_for_line_after(
+        &self,
+        skip: usize,
+        bound: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> String {
+        let found = self.output.wait(bound, |seen| {
+            let mut lines = seen.lines.iter().skip(skip);
+            lines.find(|(_, line)| wanted(line)).map(|(_, line)| line.clone())
+        });
+        match found {
+            Some(line) => line,
+            None => self.fail(&format!("no such line came within {bound:?}, or can come")),
+        }
+    }
+
+    /// What one stream has brought so far.
+    pub(super) fn written(&self, stream: Stream) -> String {
+        self.output.text(stream)
+    }
+
+    /// Everything written so far, both streams in the order of arrival.
+    pub(crate) fn output(&self) -> String {
+        self.output.both()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        if self.exit.is_none() {
+            processes::signal(self.pid(), signal);
+        }
+    }
+
+    /// Kills the master alone, as the kernel's OOM killer would.
+    pub(crate) fn kill9(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Waits until the master has ended.
+    #[track_caller]
+    pub(crate) fn wait_exit(&mut self, bound: Duration) -> ExitStatus {
+        if let Some(status) = self.exit {
+            return status;
+        }
+        let child = &mut self.child;
+        self.exit = try_until(bound, || child.try_wait().expect("the child is ours"));
+        match self.exit {
+            Some(status) => status,
+            None => self.fail(&format!("waited {bound:?} for the master to end")),
+        }
+    }
+
+    /// Waits until every holder of the output pipes has closed them, so that all lines are in.
+    #[track_caller]
+    pub(crate) fn wait_output_end(&self, bound: Duration) {
+        if self.output.wait(bound, |seen| (seen.open_pipes == 0).then_some(())).is_none() {
+            self.fail(&format!("waited {bound:?} for the end of the output"));
+        }
+    }
+
+    /// The living processes of this tree besides the master: guardian, workers, their children.
+    pub(crate) fn tree(&self) -> Vec<i32> {
+        let mut pids = processes::marked(MARK, &self.mark);
+        pids.retain(|pid| *pid != self.pid());
+        pids
+    }
+
+    /// Waits until nothing of this tree but the master, if that, is left.
+    #[track_caller]
+    pub(crate) fn wait_tree_gone(&self, bound: Duration) {
+        if try_until(bound, || self.tree().is_empty().then_some(())).is_none() {
+            self.fail(&format!("waited {bound:?} for the end of {:?}", self.tree()));
+        }
+    }
+
+    #[track_caller]
+    fn fail(&self, what: &str) -> ! {
+        self.told.store(true, Ordering::Relaxed);
+        panic!("{what}\n--- output\n{}--- end of output", self.output())
+    }
+}
+
+impl Drop for Tenfold {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.told.load(Ordering::Relaxed) {
+            eprintln!("--- output\n{}--- end of output", self.output());
+        }
+        // Again and again: a process may be forking while we look.
+        let gone = try_until(Duration::from_secs(5), || {
+            let left = processes::marked(MARK, &self.mark);
+            for pid in &left {
+                processes::signal(*pid, Signal::SIGKILL);
+            }
+            left.is_empty().then_some(())
+        });
+        // The child is killed by now, or about to be: this wait ends.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if gone.is_none() {
+            eprintln!("the tree {} survived SIGKILL for 5 s", self.mark);
+        }
+    }
+}
