@@ -4,9 +4,308 @@
     allow(clippy::disallowed_methods, reason = "only shipped code takes time as an argument")
 )]
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
+mod dispatch;
+mod host;
+mod link;
 pub mod logs;
 pub mod policy;
+mod preload;
+pub mod supervisor;
 pub mod sys;
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use admin::{ControlSocket, NameTaken};
+use config::{Config, Listeners};
+use dispatch::{Bound, DispatchSettings, ReadyWhen, Wires};
+use link::orders::ORDERS_MAX;
+use logs::{LogHandle, Logs};
+use policy::{Balance, Fleet, FleetSettings, QueueBounds, StopTimes, WorkerBounds};
+use supervisor::request::REQUESTS_MAX;
+use supervisor::{Ending, Parts, Signals, Supervisor, Terminal};
+
+/// How the process ends; the one mapping to exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: as asked.
+    Stopped,
+    /// 1: it could not go on.
+    Failed,
+    /// 78: the configuration is wrong (sysexits: EX_CONFIG).
+    BadConfig,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Stopped => Self::SUCCESS,
+            Exit::Failed => Self::from(1),
+            Exit::BadConfig => Self::from(cli::EXIT_CONFIG),
+        }
+    }
+}
+
+/// How long the log thread may take for its last lines.
+const LOG_FLUSH: Duration = Duration::from_secs(1);
+
+/// Runs the pool that `config` describes until it ends; returns how.
+///
+/// Takes over the process: its signals, its standard streams' writer, and all its children.
+///
+/// # Errors
+/// Only before anything is started; the text says what could not be had.
+pub fn run(config: &Config, warnings: &[String]) -> anyhow::Result<Exit> {
+    let started = clock::now();
+    let (logs, handle) = start_logs(config)?;
+    let outcome = run_logged(config, warnings, &handle, started);
+    let exit = match outcome {
+        Ok(exit) => exit,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            match error.downcast_ref::<NameTaken>() {
+                Some(_) | None => Exit::Failed,
+            }
+        }
+    };
+    logs.shutdown(clock::now() + LOG_FLUSH);
+    Ok(exit)
+}
+
+fn run_logged(
+    config: &Config,
+    warnings: &[String],
+    logs: &LogHandle,
+    started: Instant,
+) -> anyhow::Result<Exit> {
+    let host = host::Host::prepare(config);
+    for warning in warnings.iter().chain(&host.warnings) {
+        tracing::warn!("{warning}");
+    }
+    // Bound before the first worker starts: what cannot be had ends the start, not the pool.
+    let bound = bind(&config.listen)?;
+    let control = host.take_name(config)?;
+    let name = control.as_ref().map_or(config.name.as_str(), |control| control.name.as_str());
+    let terminal = match std::io::stderr().is_terminal() && std::io::stdin().is_terminal() {
+        true => Terminal::Yes,
+        false => Terminal::No,
+    };
+    host::announce(config, &host, terminal);
+    let balance = Arc::new(Mutex::new(Balance::new()));
+    let (orders, orders_out) = mpsc::channel(ORDERS_MAX);
+    let (reports_in, reports) = mpsc::channel(ORDERS_MAX);
+    let settings = dispatch_settings(config, &host, bound);
+    let wires = Wires { balance: Arc::clone(&balance), orders: orders_out, reports: reports_in };
+    let parts = Parts {
+        name: name.to_owned(),
+        fleet: Fleet::new(clock::now(), fleet_settings(config, &host)),
+        launcher: host.launcher(config)?,
+        guardian: host.guardian()?,
+        logs: logs.clone(),
+        balance,
+        orders,
+        started,
+        terminal,
+    };
+    let ending = run_control(parts, reports, control, settings, wires)?;
+    Ok(explain(config, &ending))
+}
+
+/// Runs control on this thread, which stays alive as long as the master: it is the one that forks,
+/// and workers die with the thread that started them.
+fn run_control(
+    parts: Parts,
+    reports: mpsc::Receiver<link::orders::Report>,
+    control: Option<ControlSocket>,
+    settings: DispatchSettings,
+    wires: Wires,
+) -> anyhow::Result<Ending> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the control loop")?;
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::take(parts.terminal).context("cannot take over signals")?
+    };
+    let reactor = start_reactor(settings, wires)?;
+    let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
+    let ending = runtime.block_on(async {
+        let supervise = Supervisor::new(parts).run(reports, requests, signals);
+        tokio::pin!(supervise);
+        let serve = async {
+            match &control {
+                Some(control) => admin::serve(control, requests_in).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ending = &mut supervise => ending,
+            served = serve => {
+                if let Err(error) = served {
+                    tracing::warn!(%error, "the control socket is gone; the pool runs on");
+                }
+                supervise.await
+            }
+        }
+    });
+    if reactor.join().is_err() {
+        tracing::error!("the reactor ended by a panic");
+    }
+    Ok(ending)
+}
+
+fn start_reactor(settings: DispatchSettings, wires: Wires) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("reactor".to_owned())
+        .spawn(move || {
+            if let Err(error) = dispatch::run(settings, wires) {
+                tracing::error!(%error, "cannot start the reactor");
+            }
+        })
+        .context("cannot start the reactor thread")
+}
+
+fn start_logs(config: &Config) -> anyhow::Result<(Logs, LogHandle)> {
+    let format = match config.log {
+        config::LogFormat::Auto => None,
+        config::LogFormat::Text => Some(logs::LogFormat::Text),
+        config::LogFormat::Json => Some(logs::LogFormat::Json),
+    };
+    let workers = match config.logs {
+        config::WorkerOutput::Auto | config::WorkerOutput::Inherit => logs::WorkerOutput::Auto,
+        config::WorkerOutput::Tag => logs::WorkerOutput::Tag,
+    };
+    let settings = logs::LogSettings::detect(format, workers, |name| std::env::var_os(name))
+        .context("cannot use stdout and stderr")?;
+    let (logs, handle) = Logs::start(settings).context("cannot start the log thread")?;
+    tracing_subscriber::registry()
+        .with(handle.layer())
+        .with(host::level(config.log_level))
+        .try_init()
+        .context("logging is set up already")?;
+    Ok((logs, handle))
+}
+
+fn bind(listeners: &Listeners) -> anyhow::Result<HashMap<usize, Bound>> {
+    let mut bound = HashMap::new();
+    for (index, entry) in listeners.listed.iter().enumerate() {
+        if let Some(address) = &entry.on {
+            let socket = dispatch::bind(address, entry.options)
+                .with_context(|| format!("listen: cannot listen on {address}"))?;
+            bound.insert(index, socket);
+        }
+    }
+    Ok(bound)
+}
+
+fn dispatch_settings(
+    config: &Config,
+    host: &host::Host,
+    bound: HashMap<usize, Bound>,
+) -> DispatchSettings {
+    DispatchSettings {
+        listeners: config.listen.clone(),
+        bound,
+        fallback: config.fallback_listen.clone(),
+        queue: QueueBounds {
+            max: config.queue.max.resolve(host.nofile),
+            timeout: config.queue.timeout,
+        },
+        bounds: WorkerBounds {
+            limit: config.workers.limit.resolve(),
+            max_connections: config.workers.max_connections.resolve(host.worker_nofile),
+        },
+        ready: if config.workers.wait_ready { ReadyWhen::Told } else { ReadyWhen::Listening },
+    }
+}
+
+fn fleet_settings(config: &Config, host: &host::Host) -> FleetSettings {
+    FleetSettings {
+        count: host.count,
+        start_timeout: config.workers.start_timeout,
+        give_up: config.workers.give_up,
+        backoff: policy::Backoff {
+            base: config.restart.base,
+            cap: config.restart.cap,
+            healthy: config.restart.healthy,
+        },
+        stop: StopTimes {
+            delay: config.shutdown.delay,
+            total: config.shutdown.total,
+            interactive_grace: config.shutdown.interactive_grace,
+            ..StopTimes::default()
+        },
+        seed: host.seed,
+        ..FleetSettings::default()
+    }
+}
+
+/// Says why the pool ended, if it was not asked to.
+fn explain(config: &Config, ending: &Ending) -> Exit {
+    let command = config.command.words.join(std::ffi::OsStr::new(" "));
+    let command = command.to_string_lossy();
+    let Some(reason) = supervisor::explain(ending.finish, &command) else {
+        return ending.failure.as_ref().map_or(Exit::Stopped, |_| Exit::Failed);
+    };
+    match &ending.last_words {
+        Some(words) => tracing::error!(last_output = words.as_str(), "{reason}"),
+        None => tracing::error!("{reason}"),
+    }
+    match ending.finish {
+        policy::Finish::AllRefused => Exit::BadConfig,
+        policy::Finish::Stopped
+        | policy::Finish::NeverReady { .. }
+        | policy::Finish::NeverListened
+        | policy::Finish::GaveUp { .. } => Exit::Failed,
+    }
+}
+
+/// Where instances may have their control sockets, for the command line.
+#[must_use]
+pub fn control_directories(environment: &config::Environment) -> Vec<PathBuf> {
+    host::runtime_candidates(environment)
+}
+
+/// Renders the configuration and what the host has for it, with every warning.
+#[must_use]
+pub fn check(check: &cli::Check, warnings: &[String]) -> String {
+    let facts = host::facts(&config::Environment::new(std::env::vars_os()));
+    let mut text = check.render(&facts);
+    for warning in warnings.iter().chain(&check.warnings(&facts)) {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text
+}
+
+/// The working directory as the user typed it, symlinks and all, where PWD tells.
+///
+/// # Errors
+/// Those of getcwd(2).
+pub fn working_directory(environment: &config::Environment) -> anyhow::Result<PathBuf> {
+    use std::os::unix::fs::MetadataExt;
+    let real = std::env::current_dir().context("cannot find the working directory")?;
+    let Some(typed) = environment.get("PWD").map(PathBuf::from).filter(|path| path.is_absolute())
+    else {
+        return Ok(real);
+    };
+    let identity = |path: &PathBuf| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    // A stale PWD (from a parent that changed directory) names another place.
+    Ok(if identity(&typed) == identity(&real) { typed } else { real })
+}

@@ -1,1 +1,85 @@
-fn main() {}
+//! Parses, configures, runs, and maps the outcome to an exit code.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tenfold::admin::{self, client};
+use tenfold::cli::{self, Invocation, StatusFormat};
+use tenfold::config::Environment;
+use tenfold::supervisor::guardian;
+use tenfold::{Exit, demo};
+
+/// How much longer than the pool's own bound (25 s by default) `tenfold stop` waits.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    // Two parts of a pool are this same binary under a hidden first argument.
+    match args.nth(1).as_deref().and_then(OsStr::to_str) {
+        Some(guardian::ARGUMENT) => return guardian::guardian_main(args),
+        Some(demo::ARGUMENT) => return finish(demo::demo_worker()),
+        _ => {}
+    }
+    let environment = Environment::new(std::env::vars_os());
+    finish(invoke(&environment))
+}
+
+fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
+    let cwd = tenfold::working_directory(environment)?;
+    let parsed = match cli::parse(std::env::args_os(), environment, &cwd) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(Exit::BadConfig.into());
+        }
+    };
+    let directories = tenfold::control_directories(environment);
+    match parsed.invocation {
+        Invocation::Run(config) | Invocation::Demo(config) => {
+            return Ok(tenfold::run(&config, &parsed.warnings)?.into());
+        }
+        Invocation::Check(check) => print(&tenfold::check(&check, &parsed.warnings))?,
+        Invocation::Status { name, format } => {
+            let socket = client::find(&directories, name.as_deref())?;
+            let status = block_on(client::status(&socket))?;
+            match format {
+                StatusFormat::Text => print(&admin::table(&status))?,
+                StatusFormat::Json => print(&serde_json::to_string(&status)?)?,
+            }
+        }
+        Invocation::Scale { name, count } => {
+            let socket = client::find(&directories, name.as_deref())?;
+            let count = block_on(client::scale(&socket, count.get()))?;
+            print(&format!("{count} workers"))?;
+        }
+        Invocation::Stop { name } => {
+            let socket = client::find(&directories, name.as_deref())?;
+            block_on(client::stop(&socket, STOP_PATIENCE))?;
+        }
+        Invocation::Completions(shell) => print(&cli::completions(shell))?,
+        Invocation::Print(text) => print(&text)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn finish(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("tenfold: {error:#}");
+        Exit::Failed.into()
+    })
+}
+
+/// Prints to stdout; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> std::io::Result<()> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(future)
+}

@@ -1,0 +1,147 @@
+//! The other end of the control socket, for the command line.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request as HttpRequest, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use super::server::Count;
+use crate::supervisor::request::Status;
+
+/// A master that does not answer within this is stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The running masters with a control socket in one of these directories, by name.
+///
+/// A socket that nobody serves is no instance. Directories that cannot be read have none.
+#[must_use]
+pub fn instances(directories: &[PathBuf]) -> Vec<(String, PathBuf)> {
+    let mut found: Vec<(String, PathBuf)> = directories
+        .iter()
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
+        .filter(|path| std::os::unix::net::UnixStream::connect(path).is_ok())
+        .filter_map(|path| {
+            let name = path.file_stem()?.to_str()?.to_owned();
+            Some((name, path))
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The socket of the instance of this name, or of the only one.
+///
+/// # Errors
+/// None runs, none has the name, or there are several and none was named.
+pub fn find(directories: &[PathBuf], name: Option<&str>) -> anyhow::Result<PathBuf> {
+    let found = instances(directories);
+    let names = || found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    match (name, found.as_slice()) {
+        (Some(name), all) => match all.iter().find(|(found, _)| found == name) {
+            Some((_, path)) => Ok(path.clone()),
+            None if all.is_empty() => bail!("no running instance is called {name:?}; none runs"),
+            None => bail!("no running instance is called {name:?}; running: {}", names()),
+        },
+        (None, []) => bail!("no instance is running"),
+        (None, [(_, path)]) => Ok(path.clone()),
+        (None, _) => bail!("several instances are running: {}; choose with --name", names()),
+    }
+}
+
+/// What a master says of itself.
+///
+/// # Errors
+/// It cannot be reached, does not answer in 5 s, or answers something else.
+pub async fn status(socket: &Path) -> anyhow::Result<Status> {
+    let body = call(socket, Method::GET, "/status", Bytes::new()).await?;
+    serde_json::from_slice(&body).context("the master's answer is not a status")
+}
+
+/// Changes the number of workers; returns the number as taken into bounds.
+///
+/// # Errors
+/// As [`status`].
+pub async fn scale(socket: &Path, workers: u16) -> anyhow::Result<u16> {
+    let count = serde_json::to_vec(&Count { workers })?;
+    let body = call(socket, Method::POST, "/scale", count.into()).await?;
+    let count: Count =
+        serde_json::from_slice(&body).context("the master's answer is not a count")?;
+    Ok(count.workers)
+}
+
+/// Asks a master to end, and waits until its socket is gone or `patience` is over.
+///
+/// # Errors
+/// As [`status`]; or it still runs after `patience`.
+pub async fn stop(socket: &Path, patience: Duration) -> anyhow::Result<()> {
+    let mut watch = UnixStream::connect(socket).await.context("cannot reach the master")?;
+    call(socket, Method::POST, "/stop", Bytes::new()).await?;
+    // The idle connection ends with the process that serves it.
+    let mut byte = [0];
+    let ended = tokio::io::AsyncReadExt::read(&mut watch, &mut byte);
+    match tokio::time::timeout(patience, ended).await {
+        Ok(_) => Ok(()),
+        Err(_) => bail!("it still runs after {} s", patience.as_secs()),
+    }
+}
+
+async fn call(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+    let exchange = exchange(socket, method, path, body);
+    match tokio::time::timeout(PATIENCE, exchange).await {
+        Ok(outcome) => outcome.with_context(|| format!("control socket {}", socket.display())),
+        Err(_) => bail!("the master does not answer on {}", socket.display()),
+    }
+}
+
+async fn exchange(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+    let stream = UnixStream::connect(socket).await.map_err(explain)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = HttpRequest::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "tenfold")
+        .header("content-type", "application/json")
+        .body(Full::new(body))?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        anyhow::Ok((status, body))
+    };
+    tokio::pin!(connection);
+    tokio::pin!(answer);
+    let (status, body) = tokio::select! {
+        biased;
+        answer = &mut answer => answer?,
+        // The connection drives the exchange; it ends early only by an error.
+        ended = &mut connection => {
+            ended?;
+            answer.await?
+        }
+    };
+    match status {
+        StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
+        StatusCode::SERVICE_UNAVAILABLE => bail!("the master is busy or ending"),
+        other => bail!("the master answered {other}: {}", String::from_utf8_lossy(&body)),
+    }
+}
+
+fn explain(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            anyhow::anyhow!("permission denied: only its owner and root may use it")
+        }
+        _ => error.into(),
+    }
+}

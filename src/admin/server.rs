@@ -1,0 +1,176 @@
+//! Serves the control socket on the control thread.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::Name;
+use crate::supervisor::request::{Request, Status};
+use crate::sys::socket::{self, ListenOptions};
+
+/// How many other names are tried where the name was only derived from a directory.
+const NAMES_TRIED: u32 = 100;
+
+/// A name that is ours for as long as this lives, and the socket that goes with it.
+#[derive(Debug)]
+pub(crate) struct ControlSocket {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    listener: OwnedFd,
+    /// Held, not read: the lock says that the name is taken, whatever becomes of the socket file.
+    _lock: Flock<File>,
+}
+
+/// Another master has the name.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NameTaken {
+    #[error("name: {name:?} is taken by a running master ({path}); choose another with --name")]
+    Taken { name: String, path: String },
+    #[error("cannot make the control socket {path}: {error}")]
+    Io { path: String, error: io::Error },
+}
+
+impl ControlSocket {
+    /// Takes a name in the runtime directory; a derived one that is taken gets `-2`, `-3`, ….
+    ///
+    /// # Errors
+    /// [`NameTaken`] if the name was asked for, or nothing can be made in the directory.
+    pub(crate) fn take(directory: &Path, name: &Name) -> Result<Self, NameTaken> {
+        match name {
+            Name::Given(name) => Self::take_exactly(directory, name),
+            Name::Derived(name) => {
+                let mut outcome = Self::take_exactly(directory, name);
+                for number in 2..=NAMES_TRIED {
+                    if !matches!(outcome, Err(NameTaken::Taken { .. })) {
+                        break;
+                    }
+                    outcome = Self::take_exactly(directory, &format!("{name}-{number}"));
+                }
+                outcome
+            }
+        }
+    }
+
+    fn take_exactly(directory: &Path, name: &str) -> Result<Self, NameTaken> {
+        let path = directory.join(format!("{name}.sock"));
+        let io = |error: io::Error| NameTaken::Io { path: path.display().to_string(), error };
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(directory.join(format!("{name}.lock")))
+            .map_err(io)?;
+        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                let path = path.display().to_string();
+                return Err(NameTaken::Taken { name: name.to_owned(), path });
+            }
+            Err((_, error)) => return Err(io(error.into())),
+        };
+        // With the lock in hand, a socket that is still there is a dead master's.
+        let listener = socket::listen_unix(&path, 0o600, &ListenOptions::default()).map_err(io)?;
+        Ok(Self { name: name.to_owned(), path, listener, _lock: lock })
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // The lock file stays: removing it would let two masters lock two files of one name.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Serves requests until it is dropped.
+///
+/// # Errors
+/// Only at the start: the socket could not be registered with the runtime.
+pub(crate) async fn serve(
+    socket: &ControlSocket,
+    requests: mpsc::Sender<Request>,
+) -> io::Result<()> {
+    let listener = std::os::unix::net::UnixListener::from(socket.listener.try_clone()?);
+    let listener = Guarded(UnixListener::from_std(listener)?);
+    let router = Router::new()
+        .route("/status", get(status))
+        .route("/scale", post(scale))
+        .route("/stop", post(stop))
+        .with_state(requests);
+    axum::serve(listener, router).await
+}
+
+/// Accepts only from our own user and root.
+struct Guarded(UnixListener);
+
+impl axum::serve::Listener for Guarded {
+    type Io = UnixStream;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            match self.0.accept().await {
+                Ok((stream, _)) if is_allowed(&stream) => return (stream, ()),
+                // Dropping it is the answer to a stranger.
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "control socket: cannot accept");
+                    // Out of descriptors: nothing tells when that ends.
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Ok(())
+    }
+}
+
+fn is_allowed(stream: &UnixStream) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    socket::peer_credentials(stream.as_fd()).is_ok_and(|peer| peer.uid == 0 || peer.uid == own)
+}
+
+type Requests = State<mpsc::Sender<Request>>;
+
+/// What `POST /scale` takes and gives.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Count {
+    pub(super) workers: u16,
+}
+
+async fn status(State(requests): Requests) -> Result<Json<Status>, StatusCode> {
+    ask(&requests, Request::Status).await.map(Json)
+}
+
+async fn scale(
+    State(requests): Requests,
+    Json(Count { workers }): Json<Count>,
+) -> Result<Json<Count>, StatusCode> {
+    let workers = ask(&requests, |reply| Request::Scale(workers, reply)).await?;
+    Ok(Json(Count { workers }))
+}
+
+async fn stop(State(requests): Requests) -> Result<StatusCode, StatusCode> {
+    ask(&requests, Request::Stop).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, StatusCode> {
+    let (reply, answer) = oneshot::channel();
+    requests.try_send(request(reply)).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    answer.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}

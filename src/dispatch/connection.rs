@@ -1,0 +1,210 @@
+//! Connection mode: accepts, chooses a worker, hands the socket over, and answers for what no worker
+//! takes.
+
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::observe::Tracked;
+use super::{Counted, EXHAUSTED_PAUSE, Grants, Reactor, Timer, refuse};
+use crate::link::Connection;
+use crate::policy::{Admission, Grant, ListenerId, Shed, Ticket, WorkerId};
+use crate::sys::accept::{self, AcceptError, Peer};
+
+/// Connections accepted in one turn: enough to amortise the turn, few enough (about half a
+/// millisecond) that answers and deadlines do not wait.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// How a worker answers for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Taken {
+        seq: u64,
+    },
+    Refused {
+        seq: u64,
+    },
+    /// Node got the message without its descriptor.
+    NeverReceived,
+}
+
+/// How an accepting turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing waits: await readiness.
+    Empty,
+    /// More may wait: others first.
+    More,
+    /// The kernel is out of something: await the listener's `resume`.
+    Rest,
+    /// The listener is gone.
+    Gone,
+}
+
+impl Reactor {
+    /// Accepts one turn's worth of connections.
+    pub(super) fn accept(&mut self, now: Instant, id: ListenerId) -> Turn {
+        self.refresh_loads(now);
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = self.listeners.get(&id) else {
+                return Turn::Gone;
+            };
+            match accept::accept(listener.socket.as_fd()) {
+                Ok(accepted) => {
+                    let peer = match accepted.peer {
+                        Peer::Ip(address) => Some(address),
+                        Peer::Unix => None,
+                    };
+                    let connection = Connection {
+                        ticket: self.ticket(),
+                        listener: id,
+                        socket: Rc::new(accepted.stream),
+                        peer,
+                        accepted_at: now,
+                    };
+                    self.admit(now, connection);
+                }
+                Err(AcceptError::Empty) => return Turn::Empty,
+                Err(AcceptError::Transient(_)) => {}
+                Err(error @ AcceptError::Exhausted(_)) => {
+                    self.exhausted.note(now, &error);
+                    self.after(now + EXHAUSTED_PAUSE, Timer::Resume(id));
+                    return Turn::Rest;
+                }
+                Err(error @ AcceptError::Fatal(_)) => {
+                    tracing::error!(listener = %id, %error, "listener lost");
+                    return Turn::Gone;
+                }
+            }
+        }
+        Turn::More
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
+    }
+
+    fn admit(&mut self, now: Instant, connection: Connection) {
+        let admission = self.balance().admit(now, connection.listener, connection.ticket);
+        self.settle(now, connection, admission);
+    }
+
+    /// Gives back to the queue what a worker that died, refused or left had not answered for.
+    pub(super) fn readmit(&mut self, now: Instant, connections: Vec<Connection>) {
+        for connection in connections {
+            let Connection { listener, ticket, accepted_at, .. } = connection;
+            let admission = self.balance().readmit(now, listener, ticket, accepted_at);
+            self.settle(now, connection, admission);
+        }
+    }
+
+    fn settle(&mut self, now: Instant, connection: Connection, admission: Admission) {
+        match admission {
+            Admission::Granted(grant) => self.hand_over(now, grant, connection),
+            Admission::Queued => {
+                self.waiting.insert(connection.ticket, connection);
+                self.deadline_moved.notify_one();
+                self.watch_for_room(now);
+            }
+            Admission::Shed(reason) => self.shed(now, connection, reason),
+        }
+    }
+
+    /// Hands waiting connections to the workers that got them.
+    pub(super) fn deliver(&mut self, now: Instant, grants: Grants) {
+        for grant in grants {
+            match self.waiting.remove(&grant.ticket) {
+                Some(connection) => self.hand_over(now, grant, connection),
+                None => {
+                    // Every waiter of `Balance` has its connection here, so this cannot happen; if it
+                    // did, the place in the account must not leak.
+                    let more = self.balance().withdraw(now, grant.worker);
+                    self.deliver(now, more);
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, now: Instant, grant: Grant, connection: Connection) {
+        let (Some(listener), Some(member)) =
+            (self.listeners.get(&grant.listener), self.links.get_mut(&grant.worker))
+        else {
+            // A grant names an open listener and a living worker; without them nobody can serve
+            // the client, and the account that the grant was counted in is gone too.
+            return self.shed(now, connection, Shed::Closing);
+        };
+        if let Counted::Kernel(count) = &mut member.counted {
+            let tracked = self.observing.observer().map_or(Tracked::No, |observer| {
+                observer.track(connection.socket.as_fd(), connection.ticket, grant.worker)
+            });
+            count.handed(tracked);
+        }
+        let sent = member.link.hand_over(connection, listener.server, &listener.name);
+        self.after_send(now, grant.worker, sent);
+    }
+
+    /// A worker answered for a connection: it took it, or would not have it.
+    pub(super) fn answered(&mut self, now: Instant, worker: WorkerId, answer: Answer) {
+        let Some(member) = self.links.get_mut(&worker) else {
+            return;
+        };
+        let connection = match answer {
+            Answer::Taken { seq } | Answer::Refused { seq } => member.link.answered(seq),
+            Answer::NeverReceived => member.link.handle_lost(),
+        };
+        // An answer to nothing (a second one, or another's number) means nothing.
+        let Some(connection) = connection else {
+            return;
+        };
+        if let Counted::Kernel(count) = &mut member.counted {
+            let held = self
+                .observing
+                .observer()
+                .map_or(Tracked::No, |observer| observer.answered(connection.ticket, &answer));
+            count.answered(held);
+        }
+        let grants = match answer {
+            Answer::Taken { .. } => {
+                // Our copy must go at once: while we hold it, the worker's close sends no FIN.
+                drop(connection);
+                self.balance().acked(now, worker)
+            }
+            Answer::Refused { .. } => {
+                let grants = self.balance().refused(now, worker, connection.listener);
+                self.readmit(now, vec![connection]);
+                self.deadline_moved.notify_one();
+                grants
+            }
+            Answer::NeverReceived => {
+                let grants = self.balance().withdraw(now, worker);
+                self.readmit(now, vec![connection]);
+                grants
+            }
+        };
+        self.deliver(now, grants);
+    }
+
+    /// A connection that waited in vain.
+    pub(super) fn shed_waiting(&mut self, now: Instant, ticket: Ticket, reason: Shed) {
+        if let Some(connection) = self.waiting.remove(&ticket) {
+            self.shed(now, connection, reason);
+        }
+    }
+
+    fn shed(&mut self, now: Instant, connection: Connection, reason: Shed) {
+        let protocol = self
+            .listeners
+            .get(&connection.listener)
+            .map_or(self.servers.default_protocol(), |listener| listener.options.protocol);
+        self.shedding.count(reason);
+        if self.shedding.begins() {
+            self.after(now + refuse::SUMMARY_EVERY, Timer::SheddingSummary);
+        }
+        // Nobody else holds the socket: it was never handed over, or was taken back.
+        if let Some(socket) = Rc::into_inner(connection.socket) {
+            refuse::turn_away(socket, protocol);
+        }
+    }
+}

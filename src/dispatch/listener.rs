@@ -1,0 +1,208 @@
+//! Binds one address: a configured one, or the one an app asked for.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+use crate::config::{Address, Backlog, Host, ListenOptions};
+use crate::link::said::{Family, Place, ServerKey};
+use crate::policy::ListenerId;
+use crate::sys::socket::{self, Stack};
+
+/// Permission bits of a Unix path: the user and group of the master, as a proxy in the same group
+/// needs; the world never.
+const UNIX_MODE: u32 = 0o660;
+
+/// One bound address that accepts.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) id: ListenerId,
+    pub(super) socket: Rc<OwnedFd>,
+    /// The app's server that takes its connections.
+    pub(super) server: ServerKey,
+    /// What native workers are told: `main` for the first.
+    pub(super) name: String,
+    pub(super) options: ListenOptions,
+    /// Wakes its task after a rest.
+    pub(super) resume: Rc<Notify>,
+    /// Removed when the listener closes.
+    path: Option<Box<Path>>,
+}
+
+/// A socket that listens and is not served yet.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(super) socket: OwnedFd,
+    /// As people write it: `0.0.0.0:3000`, `unix:/run/app.sock`.
+    pub(super) address: String,
+    pub(super) url: String,
+    pub(super) sockname: Option<SocketAddr>,
+    path: Option<Box<Path>>,
+}
+
+impl Listener {
+    pub(super) fn new(
+        id: ListenerId,
+        bound: Bound,
+        server: ServerKey,
+        name: String,
+        options: ListenOptions,
+    ) -> Self {
+        Self {
+            id,
+            socket: Rc::new(bound.socket),
+            server,
+            name,
+            options,
+            resume: Rc::new(Notify::new()),
+            path: bound.path,
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // It may be gone already, or the directory be read-only: nothing to do about either.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Binds a configured address.
+///
+/// # Errors
+/// Those of resolving and binding; the last one of several addresses of a name.
+pub(crate) fn bind(address: &Address, options: ListenOptions) -> io::Result<Bound> {
+    match address {
+        Address::Tcp { host, port } => {
+            let mut last = None;
+            for candidate in candidates(host, *port)? {
+                match bind_tcp(candidate, options) {
+                    Ok(bound) => return Ok(bound),
+                    Err(error) => last = Some(error),
+                }
+            }
+            Err(last.unwrap_or_else(|| io::Error::other("the name has no address")))
+        }
+        Address::Unix(path) => bind_path(path, options),
+        Address::Systemd(_) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "sockets passed by systemd are not supported yet",
+        )),
+    }
+}
+
+/// Binds what an app asked for, with the meaning that Node gives it: no address is every interface,
+/// IPv6 with IPv4 where the host has it, else IPv4.
+pub(super) fn bind_place(place: &Place, options: ListenOptions) -> io::Result<Bound> {
+    match place {
+        Place::Tcp { address: None, port, .. } => {
+            let any6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port));
+            match bind_tcp(any6, options) {
+                Err(error) if no_ipv6(&error) => {
+                    bind_tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)), options)
+                }
+                outcome => outcome,
+            }
+        }
+        Place::Tcp { address: Some(text), port, family } => {
+            bind_tcp(literal(text, *port, *family)?, options)
+        }
+        Place::Path(path) => bind_path(path, options),
+        Place::Udp { .. } | Place::Descriptor(_) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
+}
+
+/// Binds a UDP address for workers to receive on.
+pub(super) fn bind_datagram(place: &Place) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let Place::Udp { address, port, family } = place else {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    };
+    let address = match address {
+        Some(text) => literal(text, *port, *family)?,
+        None => SocketAddr::new(unspecified(*family), *port),
+    };
+    let socket = socket::bind_udp(address, Stack::Dual, socket::UdpSharing::Exclusive)?;
+    let sockname = socket::local_address(socket.as_fd())?;
+    Ok((socket, sockname))
+}
+
+fn bind_tcp(address: SocketAddr, options: ListenOptions) -> io::Result<Bound> {
+    let socket = socket::listen_tcp(address, &kernel_options(options))?;
+    let actual = socket::local_address(socket.as_fd())?.unwrap_or(address);
+    Ok(Bound {
+        socket,
+        address: actual.to_string(),
+        url: format!("http://{}", visible(actual)),
+        sockname: Some(actual),
+        path: None,
+    })
+}
+
+fn bind_path(path: &Path, options: ListenOptions) -> io::Result<Bound> {
+    let socket = socket::listen_unix(path, UNIX_MODE, &kernel_options(options))?;
+    let address = format!("unix:{}", path.display());
+    Ok(Bound { socket, url: address.clone(), address, sockname: None, path: Some(path.into()) })
+}
+
+fn kernel_options(options: ListenOptions) -> socket::ListenOptions {
+    socket::ListenOptions {
+        backlog: match options.backlog {
+            Backlog::Auto => None,
+            Backlog::Fixed(backlog) => Some(backlog.get()),
+        },
+        defer_accept_s: options
+            .defer_accept
+            .map(|period| u32::try_from(period.as_secs()).unwrap_or(u32::MAX)),
+        stack: Stack::Dual,
+    }
+}
+
+fn candidates(host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok(match host {
+        Host::Any => vec![
+            SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        ],
+        Host::Ip(ip) => vec![SocketAddr::new(*ip, port)],
+        Host::Name(name) => (name.as_str(), port).to_socket_addrs()?.collect(),
+    })
+}
+
+/// Node resolves names before it asks, so an address is a literal; `localhost` slips through in
+/// some versions for Unix-like hosts, and is resolved as bind would.
+fn literal(text: &str, port: u16, family: Family) -> io::Result<SocketAddr> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, port));
+    }
+    let of_family = |address: &SocketAddr| address.is_ipv6() == (family == Family::V6);
+    (text, port)
+        .to_socket_addrs()?
+        .find(of_family)
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
+}
+
+fn unspecified(family: Family) -> IpAddr {
+    match family {
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        Family::V4 | Family::Path => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    }
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+/// An address that a person can click on: the wildcard is shown as localhost.
+fn visible(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
+}

@@ -1,0 +1,250 @@
+//! Takes from the host what the pool needs, once, before anything is started: limits, identity,
+//! a directory, a name.
+
+use std::ffi::OsString;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit};
+use tracing::level_filters::LevelFilter;
+
+use crate::admin::ControlSocket;
+use crate::config::{
+    self, Capacity, Config, CountReason, Denied, Dialect, Environment, HostFacts, Kind, LogLevel,
+    NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates,
+};
+use crate::link::orders::Expects;
+use crate::preload;
+use crate::supervisor::Terminal;
+use crate::supervisor::guardian::{self, Guardian};
+use crate::supervisor::launch::{self, Launcher, PreloadFlag};
+use crate::sys::spawn::{Credentials, Nofile};
+use crate::sys::{child, limits, program};
+
+/// What the host gave. Whatever it denied is a warning; nothing here is fatal but the program.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) warnings: Vec<String>,
+    pub(crate) count: NonZeroU16,
+    reason: CountReason,
+    /// Our own soft limit on open files, raised.
+    pub(crate) nofile: u64,
+    /// That of the workers: ours as it was.
+    pub(crate) worker_nofile: u64,
+    original_nofile: Option<Nofile>,
+    /// Names this master's life; 32 hexadecimal digits.
+    instance: String,
+    pub(crate) seed: u64,
+    directory: Option<PathBuf>,
+}
+
+impl Host {
+    pub(crate) fn prepare(config: &Config) -> Self {
+        let mut warnings = Vec::new();
+        if let Err(error) = child::become_subreaper() {
+            warnings.push(format!("orphans of workers cannot be adopted: {error}"));
+        }
+        let (nofile, original_nofile) = match limits::raise_nofile() {
+            Ok(raised) => (raised.soft, Some(raised.original)),
+            Err(error) => {
+                warnings.push(format!("the limit on open files cannot be raised: {error}"));
+                (1024, None)
+            }
+        };
+        let (count, reason) = config.workers.count.resolve(config.command.kind, &capacity());
+        let directory = match runtime_dir(&environment()) {
+            Ok(directory) => Some(directory),
+            Err(error) => {
+                warnings.push(format!("no control socket: {error}"));
+                None
+            }
+        };
+        let random = random();
+        Self {
+            warnings,
+            count,
+            reason,
+            nofile,
+            worker_nofile: original_nofile.map_or(nofile, |limit| limit.soft),
+            original_nofile,
+            instance: format!("{random:032x}"),
+            seed: random as u64,
+            directory,
+        }
+    }
+
+    /// Takes the instance's name and control socket; none without a runtime directory.
+    ///
+    /// # Errors
+    /// The name was asked for and is taken.
+    pub(crate) fn take_name(&self, config: &Config) -> anyhow::Result<Option<ControlSocket>> {
+        match &self.directory {
+            Some(directory) => Ok(Some(ControlSocket::take(directory, &config.name)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Starts the guardian, where the kernel or systemd would not do its work.
+    pub(crate) fn guardian(&self) -> anyhow::Result<Option<Guardian>> {
+        if !guardian::is_needed(std::process::id(), |name| std::env::var_os(name)) {
+            return Ok(None);
+        }
+        let guardian = Guardian::start(&self.instance).context("cannot start the guardian")?;
+        Ok(Some(guardian))
+    }
+
+    /// Everything that all workers have in common.
+    ///
+    /// # Errors
+    /// The program is not there any more, or its environment cannot be passed on.
+    pub(crate) fn launcher(&self, config: &Config) -> anyhow::Result<Launcher> {
+        let environment = launch::inherited(std::env::vars_os(), config);
+        let path = environment.get(std::ffi::OsStr::new("PATH"));
+        let words = &config.command.words;
+        let first = words.first().context("the command is empty")?;
+        let program = program::resolve(first, path.map(OsString::as_os_str), &config.directory)?;
+        let expects = expects(config);
+        Ok(Launcher {
+            program,
+            arguments: words.clone(),
+            environment,
+            directory: config.directory.clone(),
+            output: config.logs,
+            expects,
+            preload: self.preload(config, expects),
+            instance: self.instance.clone(),
+            nofile: self.original_nofile,
+            credentials: config.workers.credentials.as_ref().map(|credentials| Credentials {
+                uid: credentials.uid,
+                gid: credentials.gid,
+                groups: credentials.groups.clone(),
+            }),
+            nice: i32::from(config.workers.nice),
+            oom_score_adj: own_oom_score()
+                .map(|own| i32::from(config.workers.oom_score_adj.resolve(own))),
+        })
+    }
+
+    /// How Node loads the preload: from the runtime directory, or, where there is none or another
+    /// user could not enter it, from a URL.
+    fn preload(&self, config: &Config, expects: Expects) -> Option<PreloadFlag> {
+        if expects != Expects::Either {
+            return None;
+        }
+        let ours = nix::unistd::geteuid().as_raw();
+        let same_user =
+            config.workers.credentials.as_ref().is_none_or(|credentials| credentials.uid == ours);
+        let installed = self.directory.as_deref().filter(|_| same_user).map(preload::install);
+        Some(match installed {
+            Some(Ok(path)) => PreloadFlag::Require(path),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "cannot write the preload; passing it in NODE_OPTIONS");
+                PreloadFlag::Import(preload::as_url())
+            }
+            None => PreloadFlag::Import(preload::as_url()),
+        })
+    }
+}
+
+/// The first two lines of the banner. The addresses follow when they are open.
+pub(crate) fn announce(config: &Config, host: &Host, terminal: Terminal) {
+    let name = config.name.as_str();
+    tracing::info!("tenfold {} ({name}, pid {})", env!("CARGO_PKG_VERSION"), std::process::id());
+    let (count, reason) = (host.count, host.reason);
+    let workers = if count.get() == 1 { "worker" } else { "workers" };
+    tracing::info!("{count} {workers} ({reason})");
+    if terminal == Terminal::Yes && count.get() > 1 {
+        tracing::info!(
+            "{count} copies run: in-memory state, cron and DB pools are x{count}; -n 1 for one"
+        );
+    }
+}
+
+/// Which dialect the workers will speak, as far as the configuration tells.
+fn expects(config: &Config) -> Expects {
+    match (config.dialect, config.command.kind) {
+        (Dialect::Native, _) | (Dialect::Auto, Kind::Demo) => Expects::Native,
+        // Deno speaks the protocol itself and loads no preload.
+        (Dialect::Auto | Dialect::Node, Kind::Deno) => Expects::PlainNode,
+        (Dialect::Node, _) | (Dialect::Auto, Kind::Node) if !config.workers.preload => {
+            Expects::PlainNode
+        }
+        (Dialect::Auto | Dialect::Node, _) => Expects::Either,
+    }
+}
+
+/// The filter of our own log lines.
+pub(crate) fn level(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// What the host has for workers.
+pub(crate) fn capacity() -> Capacity {
+    let cgroup = limits::cgroup();
+    Capacity {
+        cpu_quota: cgroup.cpus,
+        cpus: limits::affinity().map_or(1, std::num::NonZeroU32::get),
+        memory: cgroup.memory_bytes,
+    }
+}
+
+/// Where instances may have their control sockets.
+pub(crate) fn runtime_candidates(environment: &Environment) -> Vec<PathBuf> {
+    runtime_dir_candidates(environment, nix::unistd::geteuid().as_raw())
+}
+
+fn runtime_dir(environment: &Environment) -> Result<PathBuf, NoRuntimeDir> {
+    choose_runtime_dir(runtime_candidates(environment), nix::unistd::geteuid().as_raw())
+}
+
+/// What `tenfold check` reports of the host.
+pub(crate) fn facts(environment: &Environment) -> HostFacts {
+    let Capacity { cpu_quota, cpus, memory } = capacity();
+    HostFacts {
+        cpus,
+        cpu_quota: Ok(cpu_quota),
+        memory: Ok(memory),
+        nofile: nofile().map_err(|error| Denied(error.to_string())),
+        runtime_dir: runtime_dir(environment),
+        pidfd: child::open_pidfd(1)
+            .or_else(|_| child::open_pidfd(std::process::id() as i32))
+            .map(drop)
+            .map_err(|error| Denied(error.to_string())),
+        uid: nix::unistd::geteuid().as_raw(),
+    }
+}
+
+fn nofile() -> nix::Result<config::Nofile> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(config::Nofile { soft, hard })
+}
+
+fn environment() -> Environment {
+    Environment::new(std::env::vars_os())
+}
+
+fn own_oom_score() -> Option<i16> {
+    std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()
+}
+
+/// Enough for a name that nobody else has and for jitter; no secret hangs on it.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes));
+    match read {
+        Ok(()) => u128::from_ne_bytes(bytes),
+        // A chroot without /dev: the pid and the time differ from any other master's.
+        Err(_) => {
+            let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+            since ^ (u128::from(std::process::id()) << 96)
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Speaks Node's cluster wire, so that an unmodified app takes us for its cluster primary.
+//!
+//! Pure: lines in, [`Said`] out; messages are built as bytes. The wire is described in
+//! docs/PROTOCOL.md, part two. Everything a worker sends is untrusted: what does not parse as one
+//! of our messages is an application message.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::said::{Bypass, Family, ListenRequest, Place, Said, ServerKey, ServerKind};
+
+/// What `process.send('ready')` puts on the wire: PM2's `wait_ready` convention.
+const READY_LINE: &[u8] = b"\"ready\"";
+
+/// The fields of Node's messages and of ours to and from the preload that matter to a master.
+#[derive(Debug, Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    cmd: Cow<'a, str>,
+    #[serde(borrow, default)]
+    act: Option<Cow<'a, str>>,
+    #[serde(default)]
+    seq: Option<u64>,
+    #[serde(default)]
+    ack: Option<u64>,
+    #[serde(default)]
+    accepted: Option<bool>,
+    #[serde(default)]
+    key: Option<Value>,
+    #[serde(default)]
+    address: Option<String>,
+    #[serde(default)]
+    port: Option<i64>,
+    #[serde(default, rename = "addressType")]
+    address_type: Option<Value>,
+    #[serde(default)]
+    fd: Option<i64>,
+    #[serde(default)]
+    index: Option<u64>,
+    #[serde(default)]
+    backlog: Option<Value>,
+    #[serde(default)]
+    data: Option<Value>,
+    #[serde(default)]
+    pid: Option<i32>,
+    #[serde(default)]
+    node: Option<String>,
+    #[serde(default)]
+    kind: Option<String>,
+    #[serde(default)]
+    why: Option<String>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+/// The worker's side of one conversation; remembers what the preload said of the next server.
+#[derive(Debug, Default)]
+pub(crate) struct NodeSession {
+    next_kind: Option<ServerKind>,
+    next_seq: u64,
+}
+
+impl NodeSession {
+    /// What one line means. An application's own messages are [`Said::App`].
+    pub(crate) fn read(&mut self, line: &[u8]) -> Said {
+        // Bun marks its internal lines with one leading byte 0x02.
+        let line = line.strip_prefix(b"\x02").unwrap_or(line);
+        if line == READY_LINE {
+            return Said::AppReady;
+        }
+        // Only internal messages concern us; a prefix test spares parsing the app's own.
+        if !line.starts_with(b"{\"cmd\":\"NODE_") {
+            return Said::App;
+        }
+        let Ok(wire) = serde_json::from_slice::<Wire<'_>>(line) else {
+            return Said::App;
+        };
+        match wire.cmd.as_ref() {
+            "NODE_HANDLE_ACK" => Said::HandleTaken,
+            "NODE_HANDLE_NACK" => Said::HandleLost,
+            "NODE_CLUSTER" => self.read_cluster(wire),
+            "NODE_TENFOLD" => self.read_preload(wire),
+            _ => Said::App,
+        }
+    }
+
+    fn read_cluster(&mut self, wire: Wire<'_>) -> Said {
+        if let (Some(seq), Some(accepted)) = (wire.ack, wire.accepted) {
+            return Said::Answered { seq, accepted };
+        }
+        match (wire.act.as_deref(), wire.seq) {
+            (Some("online"), _) => Said::Online,
+            (Some("queryServer"), Some(seq)) => match self.listen_request(seq, wire) {
+                Some(request) => Said::Asks(request),
+                None => Said::App,
+            },
+            (Some("listening"), _) => match place_of(&wire) {
+                Some(place) => Said::Listening(place),
+                None => Said::App,
+            },
+            (Some("close"), _) => match wire.key.as_ref().and_then(Value::as_u64) {
+                Some(key) => Said::Closed(ServerKey(key)),
+                None => Said::App,
+            },
+            (Some("exitedAfterDisconnect"), Some(seq)) => Said::Leaving { seq },
+            _ => Said::App,
+        }
+    }
+
+    fn read_preload(&mut self, wire: Wire<'_>) -> Said {
+        match wire.act.as_deref() {
+            Some("attach") => Said::Attached { pid: wire.pid, runtime: wire.node },
+            Some("server") => {
+                self.next_kind = wire.kind.as_deref().map(ServerKind::named);
+                Said::App
+            }
+            Some("bypass") => Said::Bypasses(Bypass {
+                why: wire.why.clone().unwrap_or_default(),
+                place: place_of(&wire),
+            }),
+            Some("fault") => Said::Faulted(wire.error.unwrap_or_default()),
+            Some("room") => Said::Room,
+            _ => Said::App,
+        }
+    }
+
+    fn listen_request(&mut self, seq: u64, wire: Wire<'_>) -> Option<ListenRequest> {
+        let place = place_of(&wire)?;
+        Some(ListenRequest {
+            seq,
+            place,
+            index: wire.index.unwrap_or(0),
+            backlog: wire.backlog.as_ref().and_then(Value::as_u64).map(|n| n.min(65_535) as u32),
+            data: wire.data.unwrap_or(Value::Null),
+            kind: self.next_kind.take(),
+        })
+    }
+
+    fn next(&mut self) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        seq
+    }
+
+    /// The answer to a `queryServer` that asks for connections handed over one by one.
+    pub(crate) fn grant_listen(
+        &mut self,
+        ask: u64,
+        key: ServerKey,
+        sockname: Option<SocketAddr>,
+        data: &Value,
+    ) -> Vec<u8> {
+        let mut reply = json!({
+            "cmd": "NODE_CLUSTER", "errno": null, "key": key.0, "ack": ask, "data": data,
+            "seq": self.next(),
+        });
+        if let Some(address) = sockname {
+            reply["sockname"] = json!({
+                "address": address.ip().to_string(),
+                "family": if address.is_ipv6() { "IPv6" } else { "IPv4" },
+                "port": address.port(),
+            });
+        }
+        line(&reply)
+    }
+
+    /// The answer to a UDP `queryServer`; the bound socket travels with it.
+    pub(crate) fn grant_datagram(&mut self, ask: u64, key: ServerKey, data: &Value) -> Vec<u8> {
+        let seq = self.next();
+        line(&json!({
+            "cmd": "NODE_HANDLE", "type": "dgram.Native",
+            "msg": {"cmd": "NODE_CLUSTER", "errno": null, "ack": ask, "key": key.0, "data": data,
+                    "seq": seq},
+        }))
+    }
+
+    /// The answer to a `queryServer` that cannot be met; `errno` is positive, as in errno.h.
+    pub(crate) fn refuse_listen(&mut self, ask: u64, errno: i32, data: &Value) -> Vec<u8> {
+        line(&json!({
+            "cmd": "NODE_CLUSTER", "errno": -errno.abs(), "key": format!("refused:{ask}"),
+            "ack": ask, "data": data, "seq": self.next(),
+        }))
+    }
+
+    /// The message that carries one connection; `seq` comes back in the worker's answer.
+    pub(crate) fn connection(seq: u64, key: ServerKey) -> Vec<u8> {
+        // Written by hand: it is sent once per connection, and JSON building costs more than sendmsg.
+        format!(
+            "{{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{{\"cmd\":\"NODE_CLUSTER\",\
+             \"act\":\"newconn\",\"key\":{},\"seq\":{seq}}}}}\n",
+            key.0
+        )
+        .into_bytes()
+    }
+
+    pub(crate) fn confirm_leaving(&mut self, ask: u64) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_CLUSTER", "ack": ask, "seq": self.next()}))
+    }
+
+    /// Phase two of a drain: the worker closes its servers and, once idle, exits.
+    pub(crate) fn disconnect(&mut self) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_CLUSTER", "act": "disconnect", "seq": self.next()}))
+    }
+
+    /// Phase one of a drain, for the preload: responses say `Connection: close`.
+    pub(crate) fn drain() -> Vec<u8> {
+        b"{\"cmd\":\"NODE_TENFOLD\",\"act\":\"drain\"}\n".to_vec()
+    }
+
+    /// Asks the preload to say `room` as soon as its open count is below `open`.
+    pub(crate) fn watch(open: u32) -> Vec<u8> {
+        line(&json!({"cmd": "NODE_TENFOLD", "act": "watch", "below": open}))
+    }
+}
+
+fn line(message: &Value) -> Vec<u8> {
+    let mut bytes = message.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Where a server wants to listen, from Node's `address`, `port`, `addressType` and `fd`.
+fn place_of(wire: &Wire<'_>) -> Option<Place> {
+    if let Some(fd) = wire.fd.filter(|fd| *fd >= 0) {
+        return Some(Place::Descriptor(i32::try_from(fd).ok()?));
+    }
+    let family = match wire.address_type.as_ref() {
+        Some(Value::String(name)) if name == "udp4" => return datagram(wire, Family::V4),
+        Some(Value::String(name)) if name == "udp6" => return datagram(wire, Family::V6),
+        Some(value) => match value.as_i64() {
+            Some(4) => Family::V4,
+            Some(6) => Family::V6,
+            _ => Family::Path,
+        },
+        None => Family::Path,
+    };
+    match (family, wire.port) {
+        (Family::Path, _) | (_, Some(-1)) => Some(Place::Path(wire.address.clone()?.into())),
+        (family, port) => Some(Place::Tcp {
+            address: wire.address.clone(),
+            port: u16::try_from(port.unwrap_or(0)).ok()?,
+            family,
+        }),
+    }
+}
+
+fn datagram(wire: &Wire<'_>, family: Family) -> Option<Place> {
+    Some(Place::Udp {
+        address: wire.address.clone(),
+        port: u16::try_from(wire.port.unwrap_or(0)).ok()?,
+        family,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Said {
+        NodeSession::default().read(text.as_bytes())
+    }
+
+    #[test]
+    fn a_listen_request_names_its_place() {
+        let Said::Asks(request) = read(
+            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"127.0.0.1","port":3456,"addressType":4,"flags":0,"backlog":false,"seq":1}"#,
+        ) else {
+            panic!("not a listen request")
+        };
+        let tcp = Place::Tcp { address: Some("127.0.0.1".into()), port: 3456, family: Family::V4 };
+        assert_eq!((request.seq, request.place, request.backlog), (1, tcp, None));
+    }
+
+    #[test]
+    fn unix_udp_and_inherited_places_are_told_apart() {
+        let place = |fields: &str| match read(&format!(
+            r#"{{"cmd":"NODE_CLUSTER","act":"queryServer",{fields},"seq":1}}"#
+        )) {
+            Said::Asks(request) => request.place,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            place(r#""address":"/a/b.sock","port":-1,"addressType":-1"#),
+            Place::Path("/a/b.sock".into())
+        );
+        let udp = Place::Udp { address: None, port: 53, family: Family::V6 };
+        assert_eq!(place(r#""address":null,"port":53,"addressType":"udp6","fd":-1"#), udp);
+        assert_eq!(
+            place(r#""address":null,"port":0,"addressType":4,"fd":3"#),
+            Place::Descriptor(3)
+        );
+    }
+
+    #[test]
+    fn the_preload_tells_the_kind_of_the_next_server_only() {
+        let mut session = NodeSession::default();
+        let ask = br#"{"cmd":"NODE_CLUSTER","act":"queryServer","address":null,"port":1,"addressType":4,"seq":1}"#;
+        session.read(br#"{"cmd":"NODE_TENFOLD","act":"server","kind":"http"}"#);
+        let kinds = [session.read(ask), session.read(ask)].map(|said| match said {
+            Said::Asks(request) => request.kind,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(kinds, [Some(ServerKind::Http), None]);
+    }
+
+    #[test]
+    fn answers_to_connections_are_read() {
+        let said = read(r#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":false,"seq":5}"#);
+        assert_eq!(said, Said::Answered { seq: 7, accepted: false });
+        assert_eq!(read("{\"cmd\":\"NODE_HANDLE_ACK\"}"), Said::HandleTaken);
+        assert_eq!(read("\u{2}{\"cmd\":\"NODE_HANDLE_NACK\"}"), Said::HandleLost);
+    }
+
+    #[test]
+    fn whatever_else_comes_is_the_applications() {
+        for text in [
+            "",
+            "null",
+            "{}",
+            "{\"cmd\":\"NODE_",
+            r#"{"cmd":5}"#,
+            r#"{"cmd":"NODE_CLUSTER"}"#,
+            r#"{"cmd":"NODE_CLUSTER","act":"close","key":"abc"}"#,
+            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","port":70000,"addressType":4,"seq":1}"#,
+            r#"{"cmd":"NODE_OTHER"}"#,
+            r#""not ready""#,
+            "[1,2]",
+        ] {
+            assert_eq!(read(text), Said::App, "{text}");
+        }
+        assert_eq!(read("\"ready\""), Said::AppReady);
+    }
+
+    #[test]
+    fn a_connection_message_is_one_json_line() {
+        let bytes = NodeSession::connection(9, ServerKey(2));
+        assert_eq!(bytes.last(), Some(&b'\n'));
+        let value: Value = serde_json::from_slice(&bytes).expect("valid JSON");
+        assert_eq!(value["msg"], json!({"cmd":"NODE_CLUSTER","act":"newconn","key":2,"seq":9}));
+    }
+}

@@ -1,0 +1,87 @@
+//! What control tells the reactor and what the reactor tells control: the only way that the
+//! supervisor and the dispatcher meet, besides the lock around `Balance`.
+//!
+//! Both directions are bounded. Every message is about the life of a worker or a listener, never
+//! about a connection, so their number is bounded by workers, and a full channel means that the
+//! other thread has stopped.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::policy::{ListenerId, Mode, WorkerId};
+use crate::sys::load::LoadPage;
+
+/// The most orders or reports under way: 256 workers with 16 each.
+pub(crate) const ORDERS_MAX: usize = 4096;
+
+/// From control to the reactor.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// A worker was started; this is our end of its channel.
+    Attach(Attachment),
+    /// Give it nothing more and let it finish.
+    Drain(WorkerId),
+    /// Its process is dead: read what it said last, settle its account, forget it.
+    Detach(WorkerId),
+    /// Take what has connected already, then close every listener.
+    StopAccepting,
+    /// End the reactor.
+    Quit,
+}
+
+/// The master's ends of what a worker was started with.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) worker: WorkerId,
+    pub(crate) pid: i32,
+    pub(crate) channel: OwnedFd,
+    /// Write end of the pipe whose one byte is the right to claim the channel.
+    pub(crate) token: OwnedFd,
+    pub(crate) load: Arc<LoadPage>,
+    pub(crate) expects: Expects,
+}
+
+/// Which dialect a worker will speak, as far as its command tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expects {
+    /// Its first message tells.
+    Either,
+    /// Node's own cluster child, without our preload.
+    PlainNode,
+    /// A program that uses an SDK.
+    Native,
+}
+
+/// From the reactor to control.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// Serves now.
+    Ready(WorkerId),
+    /// Served, and lives, but does not serve any more (a wrapper restarts its child).
+    Unready(WorkerId),
+    /// Finished after a drain, although a process of it still lives.
+    Drained(WorkerId),
+    /// Spoke for the first time.
+    Spoke { worker: WorkerId, dialect: &'static str, runtime: Option<String> },
+    /// Listens past us.
+    Bypassed { worker: WorkerId, why: String, place: String },
+    /// The preload failed at something; the app runs on.
+    Faulted { worker: WorkerId, error: String },
+    /// A listener accepts.
+    Opened(OpenListener),
+    /// A listener is gone.
+    Closed(ListenerId),
+    /// A configured address cannot be listened on.
+    CannotListen { address: String, error: String },
+    /// A worker's listen request failed; the app got the error.
+    ListenRefused { worker: WorkerId, place: String, error: String },
+}
+
+/// One listener, as people name it.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenListener {
+    pub(crate) id: ListenerId,
+    pub(crate) address: String,
+    pub(crate) url: String,
+    pub(crate) mode: Mode,
+}

@@ -1,0 +1,266 @@
+//! Carries out what the fleet decides, and tells of it.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::guardian::Guardian;
+use super::launch::{LaunchError, Launched, Which};
+use super::obituary::Sequel;
+use super::{Bypass, Process, Supervisor};
+use crate::clock;
+use crate::link::orders::{Attachment, Order};
+use crate::policy::{Action, Cause, Event, Failure, Finish, Note, Slot, StopStep, WorkerId};
+use crate::sys::{child, process};
+
+impl Supervisor {
+    pub(super) fn act(&mut self, action: Action) {
+        match action {
+            // The generation will name a launcher when reload brings a second one.
+            Action::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
+            Action::Drain { worker } => self.order(Order::Drain(worker)),
+            Action::Terminate { worker } => {
+                self.signal(worker, Signal::SIGTERM);
+                // A stopped process would not hear it.
+                self.signal(worker, Signal::SIGCONT);
+            }
+            Action::Kill { worker } => self.signal(worker, Signal::SIGKILL),
+            Action::StopAccepting => self.order(Order::StopAccepting),
+            Action::Finish(finish) => self.finish = Some(finish),
+            Action::Note(note) => self.tell(note),
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, slot: Slot) {
+        let which = Which { worker, slot, pool: self.parts.fleet.count() };
+        match self.parts.launcher.launch(which) {
+            Ok(launched) => self.spawned(worker, slot, launched),
+            Err(error) => {
+                self.spawn_failed(&error);
+                self.on(Event::SpawnFailed { worker });
+            }
+        }
+    }
+
+    fn spawned(&mut self, worker: WorkerId, slot: Slot, launched: Launched) {
+        let Launched { spawned, channel, token, load, output } = launched;
+        let pid = spawned.child.pid();
+        for denied in &spawned.denied {
+            if self.denied.insert(denied.to_string()) {
+                tracing::warn!("workers run without it: {denied}");
+            }
+        }
+        if let Some(guardian) = &mut self.parts.guardian
+            && let Err(error) = guardian.watch(pid)
+        {
+            self.guardian_lost(&error);
+        }
+        if let Some((stdout, stderr)) = output {
+            self.parts.logs.attach(worker, slot, stdout, stderr);
+        }
+        let expects = self.parts.launcher.expects;
+        let started = clock::now();
+        let process = Process {
+            child: spawned.child,
+            slot,
+            started,
+            load: std::sync::Arc::clone(&load),
+            dialect: None,
+            runtime: None,
+            bypass: Bypass::Check(started + super::BYPASS_CHECK),
+        };
+        self.processes.insert(worker, process);
+        self.order(Order::Attach(Attachment { worker, pid, channel, token, load, expects }));
+        tracing::debug!(%worker, %slot, pid, "worker started");
+        self.on(Event::Spawned { worker });
+    }
+
+    /// The guardian died or does not read: a new one learns of every group.
+    pub(super) fn guardian_lost(&mut self, error: &std::io::Error) {
+        tracing::warn!(%error, "the guardian is gone; starting another");
+        self.parts.guardian = match Guardian::start(&self.parts.launcher.instance) {
+            Ok(mut guardian) => {
+                let mut pids = self.processes.values().map(|process| process.child.pid());
+                match pids.try_for_each(|pid| guardian.watch(pid)) {
+                    Ok(()) => Some(guardian),
+                    Err(error) => {
+                        tracing::warn!(%error, "running without a guardian");
+                        None
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "running without a guardian");
+                None
+            }
+        };
+    }
+
+    fn spawn_failed(&mut self, error: &LaunchError) {
+        let text = error.to_string();
+        tracing::warn!(error = text, "cannot start a worker");
+        self.last_words = Some(text);
+    }
+
+    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        let Some(process) = self.processes.get(&worker) else {
+            return;
+        };
+        // The group is named by the leader's pid, which is ours until we reap it.
+        if let Err(error) = child::signal_group(process.child.pid(), signal) {
+            tracing::warn!(%worker, %signal, %error, "cannot signal a worker's group");
+            if let Err(error) = process.child.signal(signal) {
+                tracing::warn!(%worker, %signal, %error, "cannot signal a worker");
+            }
+        }
+    }
+
+    /// Tells of a note; those about a death are told with the dead worker's last words.
+    fn tell(&mut self, note: Note) {
+        match note {
+            Note::Restarting { failure, delay, failures } => {
+                let told = self.sequels.insert(failure.worker, Sequel::Restart { delay, failures });
+                debug_assert!(told.is_none(), "a worker dies once");
+                self.tell_of_no_process(failure, delay);
+            }
+            Note::SlotFailed { failure } => {
+                self.sequels.insert(failure.worker, Sequel::Failed);
+            }
+            Note::StartTimedOut { slot, worker } => tracing::warn!(
+                %slot, %worker, "worker was not ready within workers.start_timeout; killing it"
+            ),
+            Note::DrainTimedOut { slot, worker } => {
+                tracing::warn!(%slot, %worker, "worker is still busy; sending TERM");
+            }
+            Note::TermTimedOut { slot, worker } => {
+                tracing::warn!(%slot, %worker, "worker ignores TERM; sending KILL");
+            }
+            Note::Abandoned { slot, worker } => tracing::error!(
+                %slot, %worker, "worker outlived KILL (stuck in the kernel?); ending without it"
+            ),
+            Note::StormBegan => {
+                tracing::warn!("too many crashes; starting one worker at a time until one stays up")
+            }
+            Note::StormEnded => tracing::info!("a worker stayed up; starting all again"),
+            Note::Scaled { from, to } => tracing::info!(from, to, "pool resized"),
+            Note::Stopping { step, left } => tell_of_stop(step, left),
+        }
+    }
+
+    /// A worker that could not even be started has no obituary.
+    fn tell_of_no_process(&mut self, failure: Failure, delay: Duration) {
+        if failure.cause == Cause::SpawnFailed {
+            self.sequels.remove(&failure.worker);
+            let restart_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(slot = %failure.slot, restart_in_ms, "trying again");
+        }
+    }
+
+    /// A worker says that it listens past us.
+    pub(super) fn bypassed(&mut self, worker: WorkerId, why: &str, place: &str) {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        if process.bypass == Bypass::Settled {
+            return;
+        }
+        process.bypass = Bypass::Settled;
+        let slot = process.slot;
+        tracing::warn!(
+            %slot, %worker, why, place,
+            "worker listens by itself on {place} ({why}); tenfold cannot balance or drain that"
+        );
+    }
+
+    /// Looks at the sockets of workers that have been starting for long: who listens by itself has
+    /// bypassed us, and would never become ready.
+    pub(super) fn look_for_bypasses(&mut self, now: Instant) {
+        let due: Vec<(WorkerId, i32)> = self
+            .processes
+            .iter()
+            .filter(|(_, process)| matches!(process.bypass, Bypass::Check(at) if at <= now))
+            .map(|(worker, process)| (*worker, process.child.pid()))
+            .collect();
+        for (worker, pid) in due {
+            let members = process::group_members(pid);
+            let sockets = process::listening_sockets(&members);
+            match sockets.first() {
+                Some(socket) => {
+                    let place = socket.address.to_string();
+                    self.bypassed(worker, "it does not ask its cluster primary", &place);
+                }
+                None => {
+                    if let Some(process) = self.processes.get_mut(&worker) {
+                        process.bypass = Bypass::Check(now + super::BYPASS_CHECK);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tell_of_stop(step: StopStep, left: usize) {
+    match step {
+        StopStep::Delaying => tracing::info!(left, "stopping: no longer ready, still accepting"),
+        StopStep::Draining => {
+            tracing::info!("draining {left}; Ctrl-C or TERM again to stop now");
+        }
+        StopStep::Terminating => tracing::info!(left, "stopping: sending TERM"),
+        StopStep::Killing => tracing::warn!(left, "stopping: sending KILL"),
+    }
+}
+
+/// Kills what a dead worker left behind outside its group: orphans adopted by us whose environment
+/// names it.
+pub(super) fn kill_escaped(worker: WorkerId) {
+    let name = worker.to_string();
+    let Ok(children) = process::children(own_pid()) else {
+        return;
+    };
+    for pid in children {
+        let owner = process::environment_variable(pid, "TENFOLD_WORKER");
+        if owner.is_ok_and(|owner| owner.is_some_and(|owner| owner == *name)) {
+            kill(pid);
+        }
+    }
+}
+
+/// Kills whatever is left of all workers, wherever it has hidden.
+pub(super) fn kill_descendants(instance: &str) {
+    for pid in process::with_variable("TENFOLD_INSTANCE", instance) {
+        kill(pid);
+    }
+}
+
+fn kill(pid: i32) {
+    // It is a child of ours that we have not reaped, or was found a moment ago; gone is fine too.
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or(i32::MAX)
+}
+
+/// Why the pool ended, as the last line says it.
+pub(crate) fn explain(finish: Finish, command: &str) -> Option<String> {
+    match finish {
+        Finish::Stopped => None,
+        Finish::NeverReady { last } => Some(format!(
+            "no worker of `{command}` was ready within workers.start_timeout{}",
+            because(last)
+        )),
+        Finish::NeverListened => {
+            Some(format!("{command} ended and never listened; tenfold runs servers"))
+        }
+        Finish::GaveUp { last } => {
+            Some(format!("no worker was ready for workers.give_up{}", because(last)))
+        }
+        Finish::AllRefused => {
+            Some("every worker exited with 78: none can run with its configuration".to_owned())
+        }
+    }
+}
+
+fn because(last: Option<Failure>) -> String {
+    last.map_or_else(String::new, |failure| format!("; the last one: {}", failure.cause))
+}

@@ -1,0 +1,273 @@
+//! Starts one worker: its environment, its descriptors, and our ends of them.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{Config, WorkerOutput};
+use crate::link::orders::Expects;
+use crate::policy::{Slot, WorkerId};
+use crate::sys::channel;
+use crate::sys::load::LoadPage;
+use crate::sys::spawn::{
+    Credentials, Leads, Leash, ListenPid, Nofile, Output, PassedFd, SpawnError, SpawnPlan, Spawned,
+    spawn,
+};
+
+/// Descriptor numbers in a worker. High, with a gap below: Node marks descriptors close-on-exec
+/// from 3 up to the first gap above 15, and a wrapper must pass these on to its children.
+const CONTROL_FD: i32 = 100;
+const TOKEN_FD: i32 = 101;
+const LOAD_FD: i32 = 102;
+
+/// Everything about workers that is the same for all of one generation.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    /// Ours, less what is for us alone, plus what the configuration adds.
+    pub(crate) environment: BTreeMap<OsString, OsString>,
+    pub(crate) directory: PathBuf,
+    pub(crate) output: WorkerOutput,
+    pub(crate) expects: Expects,
+    /// The preload's path, or a `data:` URL for `--import`; none where it is off.
+    pub(crate) preload: Option<PreloadFlag>,
+    pub(crate) instance: String,
+    pub(crate) nofile: Option<Nofile>,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) nice: i32,
+    pub(crate) oom_score_adj: Option<i32>,
+}
+
+/// How Node is told to load the preload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PreloadFlag {
+    Require(PathBuf),
+    Import(String),
+}
+
+/// A worker that runs, and our ends of what it got.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    pub(crate) spawned: Spawned,
+    pub(crate) channel: OwnedFd,
+    pub(crate) token: OwnedFd,
+    pub(crate) load: Arc<LoadPage>,
+    /// Read ends of its stdout and stderr; none where it has ours.
+    pub(crate) output: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// Why a worker could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    #[error("cannot prepare its descriptors: {0}")]
+    Prepare(#[from] io::Error),
+}
+
+/// Which worker to start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Which {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) pool: u16,
+}
+
+impl Launcher {
+    /// Starts one worker.
+    ///
+    /// # Errors
+    /// [`LaunchError`]; nothing of the worker is left behind.
+    pub(crate) fn launch(&self, which: Which) -> Result<Launched, LaunchError> {
+        let channel::Pair { master, worker } = channel::pair()?;
+        set_nonblocking(&master)?;
+        let (token_out, token_in) =
+            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(io::Error::from)?;
+        // One byte: the right to claim the channel (docs/PROTOCOL.md).
+        nix::unistd::write(&token_in, b"t").map_err(io::Error::from)?;
+        // The claim must not wait where another process has taken the byte.
+        set_nonblocking(&token_out)?;
+        let load = LoadPage::create()?;
+        let mut plan = SpawnPlan::new(&self.program)?;
+        plan.arguments = c_strings(self.arguments.iter())?;
+        plan.environment = self.environment_of(which)?;
+        plan.directory =
+            Some(CString::new(self.directory.as_os_str().as_bytes()).map_err(io::Error::from)?);
+        plan.fds = vec![
+            PassedFd { source: worker, target: CONTROL_FD },
+            PassedFd { source: token_out, target: TOKEN_FD },
+            PassedFd { source: load.fd().try_clone_to_owned()?, target: LOAD_FD },
+        ];
+        plan.listen_pid = ListenPid::Absent;
+        plan.nofile = self.nofile;
+        plan.credentials.clone_from(&self.credentials);
+        plan.nice = self.nice;
+        plan.oom_score_adj = self.oom_score_adj;
+        plan.leads = Leads::Group;
+        plan.leash = Leash::DieWithParent;
+        let output = match self.output {
+            WorkerOutput::Inherit => None,
+            WorkerOutput::Auto | WorkerOutput::Tag => {
+                let (stdout, stdout_in) = pipe()?;
+                let (stderr, stderr_in) = pipe()?;
+                plan.stdout = Output::To(stdout_in);
+                plan.stderr = Output::To(stderr_in);
+                Some((stdout, stderr))
+            }
+        };
+        let spawned = spawn(&plan)?;
+        Ok(Launched { spawned, channel: master, token: token_in, load: Arc::new(load), output })
+    }
+
+    fn environment_of(&self, which: Which) -> io::Result<Vec<CString>> {
+        let mut environment = self.environment.clone();
+        let mut set = |name: &str, value: String| {
+            environment.insert(OsString::from(name), OsString::from(value));
+        };
+        set("TENFOLD_SLOT", which.slot.to_string());
+        set("TENFOLD_WORKERS", which.pool.to_string());
+        set("TENFOLD_WORKER", which.worker.to_string());
+        set("TENFOLD_INSTANCE", self.instance.clone());
+        set("TENFOLD_MASTER", std::process::id().to_string());
+        set("NODE_APP_INSTANCE", which.slot.to_string());
+        match self.expects {
+            Expects::PlainNode => {
+                set("NODE_CHANNEL_FD", CONTROL_FD.to_string());
+                set("NODE_CHANNEL_SERIALIZATION_MODE", "json".to_owned());
+                set("NODE_UNIQUE_ID", which.worker.to_string());
+            }
+            Expects::Either | Expects::Native => {
+                set("TENFOLD_PROTOCOL", "1".to_owned());
+                set("TENFOLD_CONTROL_FD", CONTROL_FD.to_string());
+                set("TENFOLD_TOKEN_FD", TOKEN_FD.to_string());
+                set("TENFOLD_LOAD_FD", LOAD_FD.to_string());
+            }
+        }
+        if let Some(preload) = &self.preload {
+            let options = environment.entry("NODE_OPTIONS".into()).or_default();
+            *options = with_preload(options, preload);
+        }
+        c_strings(environment.iter().map(|(name, value)| {
+            let mut pair = name.clone();
+            pair.push("=");
+            pair.push(value);
+            pair
+        }))
+    }
+}
+
+/// The environment that workers inherit: ours, less what speaks to us alone (NOTIFY_SOCKET,
+/// WATCHDOG_*, LISTEN_*, TENFOLD_*, a cluster primary's or parent's own), plus the configured names.
+pub(crate) fn inherited(
+    ours: impl Iterator<Item = (OsString, OsString)>,
+    config: &Config,
+) -> BTreeMap<OsString, OsString> {
+    let mut environment: BTreeMap<OsString, OsString> =
+        ours.filter(|(name, _)| !is_for_the_master(name)).collect();
+    for (name, value) in &config.env.0 {
+        environment.insert(name.into(), value.into());
+    }
+    environment
+}
+
+fn is_for_the_master(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    let prefixes: [&[u8]; 3] = [b"WATCHDOG_", b"LISTEN_", b"TENFOLD_"];
+    name == b"NOTIFY_SOCKET"
+        || name == b"NODE_UNIQUE_ID"
+        || name.starts_with(b"NODE_CHANNEL_")
+        || prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// NODE_OPTIONS with the preload at the end, after whatever the user loads first.
+fn with_preload(options: &OsStr, preload: &PreloadFlag) -> OsString {
+    let flag = match preload {
+        PreloadFlag::Require(path) => {
+            let mut flag = OsString::from("--require ");
+            flag.push(quoted(path));
+            flag
+        }
+        PreloadFlag::Import(url) => OsString::from(format!("--import={url}")),
+    };
+    let mut all = options.to_owned();
+    if !all.is_empty() {
+        all.push(" ");
+    }
+    all.push(flag);
+    all
+}
+
+/// A path as NODE_OPTIONS takes it: in double quotes, with `\` before `\` and `"`.
+fn quoted(path: &Path) -> OsString {
+    let bytes = path.as_os_str().as_bytes();
+    if !bytes.iter().any(|byte| b" \"\\".contains(byte)) {
+        return path.into();
+    }
+    let mut quoted = vec![b'"'];
+    for &byte in bytes {
+        if byte == b'"' || byte == b'\\' {
+            quoted.push(b'\\');
+        }
+        quoted.push(byte);
+    }
+    quoted.push(b'"');
+    OsString::from_vec(quoted)
+}
+
+fn c_strings(strings: impl Iterator<Item = impl AsRef<OsStr>>) -> io::Result<Vec<CString>> {
+    strings
+        .map(|string| CString::new(string.as_ref().as_bytes()).map_err(io::Error::from))
+        .collect()
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    // Ours alone: the two ends of a pipe are separate open files.
+    set_nonblocking(&reader)?;
+    Ok((reader, writer))
+}
+
+fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_speaks_to_the_master_is_not_passed_on() {
+        for name in
+            ["NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC", "TENFOLD_NAME", "NODE_CHANNEL_FD"]
+        {
+            assert!(is_for_the_master(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "PORT", "NODE_ENV", "NODE_OPTIONS", "LISTENER", "NODE_APP_INSTANCE"] {
+            assert!(!is_for_the_master(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_preload_comes_after_the_users_own_options() {
+        let preload = PreloadFlag::Require("/run/x/p.cjs".into());
+        assert_eq!(with_preload(OsStr::new(""), &preload), "--require /run/x/p.cjs");
+        assert_eq!(
+            with_preload(OsStr::new("--max-old-space-size=300"), &preload),
+            "--max-old-space-size=300 --require /run/x/p.cjs"
+        );
+    }
+
+    #[test]
+    fn a_preload_path_with_spaces_is_quoted_for_node() {
+        let preload = PreloadFlag::Require("/run/a b/\"p\".cjs".into());
+        assert_eq!(with_preload(OsStr::new(""), &preload), r#"--require "/run/a b/\"p\".cjs""#);
+    }
+}

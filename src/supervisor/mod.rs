@@ -1,0 +1,337 @@
+//! Runs control: carries out what `Fleet` decides about processes, and tells it what happens to them.
+//!
+//! One loop on the main thread, which alone forks. Every turn takes one thing that happened, gives
+//! it to the fleet, and carries out the answer. Absent on purpose: a second loop for stopping, and
+//! any knowledge of connections.
+
+mod act;
+pub mod guardian;
+pub(crate) mod launch;
+mod obituary;
+pub mod request;
+mod signals;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::clock;
+use crate::link::orders::{OpenListener, Order, Report};
+use crate::logs::LogHandle;
+use crate::policy::{
+    Balance, Event, Finish, Fleet, ListenerId, Slot, StopKind, WorkerExit, WorkerId,
+};
+use crate::sys::child::{self, Child, Ended};
+use crate::sys::load::LoadPage;
+pub(crate) use act::explain;
+use guardian::Guardian;
+use launch::Launcher;
+use obituary::{Obituary, Sequel};
+use request::Request;
+pub(crate) use signals::Signals;
+use signals::Told;
+
+/// A worker that is not ready after this may listen past us: its sockets are looked at.
+const BYPASS_CHECK: Duration = Duration::from_secs(3);
+
+/// How long the end waits for what dead workers wrote last.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What control is made of.
+pub(crate) struct Parts {
+    pub(crate) name: String,
+    pub(crate) fleet: Fleet,
+    pub(crate) launcher: Launcher,
+    pub(crate) guardian: Option<Guardian>,
+    pub(crate) logs: LogHandle,
+    pub(crate) balance: Arc<Mutex<Balance>>,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) started: Instant,
+    pub(crate) terminal: Terminal,
+}
+
+/// Whether a person watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    Yes,
+    No,
+}
+
+/// How the pool ended.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) finish: Finish,
+    /// What the last worker that died unasked had written.
+    pub(crate) last_words: Option<String>,
+    /// Why a stop that nobody asked for began.
+    pub(crate) failure: Option<String>,
+}
+
+/// See the module.
+pub(crate) struct Supervisor {
+    parts: Parts,
+    processes: BTreeMap<WorkerId, Process>,
+    listeners: BTreeMap<ListenerId, OpenListener>,
+    obituaries: JoinSet<Obituary>,
+    /// What the most recent dead worker wrote last.
+    last_words: Option<String>,
+    finish: Option<Finish>,
+    announced: Announced,
+    stops: Vec<Instant>,
+    /// What follows the deaths that are still to be told of.
+    sequels: BTreeMap<WorkerId, Sequel>,
+    /// What the system denies to workers, each told once.
+    denied: BTreeSet<String>,
+    /// A listener that was configured cannot be opened: the pool is of no use.
+    cannot_listen: Option<String>,
+}
+
+/// How much of the start banner is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announced {
+    Nothing,
+    AllReady,
+}
+
+/// A worker's process.
+struct Process {
+    child: Child,
+    slot: Slot,
+    started: Instant,
+    load: Arc<LoadPage>,
+    dialect: Option<&'static str>,
+    runtime: Option<String>,
+    bypass: Bypass,
+}
+
+/// What we know of a worker's own listening sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bypass {
+    /// To be looked at then, unless it is ready before.
+    Check(Instant),
+    /// Nothing to look for any more, or said already.
+    Settled,
+}
+
+impl Supervisor {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            parts,
+            processes: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            obituaries: JoinSet::new(),
+            last_words: None,
+            finish: None,
+            announced: Announced::Nothing,
+            stops: Vec::new(),
+            sequels: BTreeMap::new(),
+            denied: BTreeSet::new(),
+            cannot_listen: None,
+        }
+    }
+
+    /// Runs the pool until it has ended.
+    pub(crate) async fn run(
+        mut self,
+        mut reports: mpsc::Receiver<Report>,
+        mut requests: mpsc::Receiver<Request>,
+        mut signals: Signals,
+    ) -> Ending {
+        self.on(Event::Begin);
+        while self.finish.is_none() {
+            let due = self.deadline();
+            tokio::select! {
+                // Deaths before anything that might address the dead, people before machines.
+                biased;
+                told = signals.next() => self.told(told),
+                Some(request) = requests.recv() => self.answer(request),
+                Some(report) = reports.recv() => self.heard(report),
+                Some(Ok(obituary)) = self.obituaries.join_next() => self.bury(obituary),
+                () = sleep_until(due) => self.tick(),
+            }
+        }
+        self.end().await
+    }
+
+    /// Gives one event to the fleet and carries out the answer.
+    fn on(&mut self, event: Event) {
+        let actions = self.parts.fleet.on(clock::now(), event);
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let checks = self.processes.values().filter_map(|process| match process.bypass {
+            Bypass::Check(at) => Some(at),
+            Bypass::Settled => None,
+        });
+        checks.chain(self.parts.fleet.deadline()).min()
+    }
+
+    fn tick(&mut self) {
+        self.look_for_bypasses(clock::now());
+        self.on(Event::Tick);
+    }
+
+    fn told(&mut self, told: Told) {
+        match told {
+            Told::ChildEnded => self.reap(),
+            Told::Stop(kind) => self.stop(kind),
+            Told::ScaleBy(difference) => self.on(Event::ScaleBy(difference)),
+            Told::Unused(name) => {
+                tracing::info!(signal = name, "signal received; nothing is bound to it yet");
+            }
+        }
+    }
+
+    /// A stop was asked for. The terminal and npm both pass Ctrl-C on, so the same wish within half
+    /// a second counts once.
+    fn stop(&mut self, kind: StopKind) {
+        const SAME_WISH: Duration = Duration::from_millis(500);
+        let now = clock::now();
+        if self.stops.last().is_some_and(|last| now.duration_since(*last) < SAME_WISH) {
+            return;
+        }
+        self.stops.push(now);
+        self.on(Event::Stop(kind));
+    }
+
+    /// Reaps every child that has ended: workers, and orphans that were adopted.
+    fn reap(&mut self) {
+        while let Ok(Some(exited)) = child::next_exited() {
+            let worker = self
+                .processes
+                .iter()
+                .find(|(_, process)| process.child.pid() == exited.pid)
+                .map(|(worker, _)| *worker);
+            match worker {
+                Some(worker) => self.worker_ended(worker, exited.ended),
+                None => {
+                    if let Err(error) = child::reap(exited.pid) {
+                        tracing::error!(pid = exited.pid, %error, "cannot reap");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A worker's process has ended and is not reaped yet, so its pid still names its group.
+    fn worker_ended(&mut self, worker: WorkerId, ended: Ended) {
+        let Some(process) = self.processes.remove(&worker) else {
+            return;
+        };
+        let pid = process.child.pid();
+        // What it left behind holds its sockets and memory, and must not outlive it.
+        let _ = child::signal_group(pid, nix::sys::signal::Signal::SIGKILL);
+        if let Err(error) = child::reap(pid) {
+            tracing::error!(pid, %error, "cannot reap");
+        }
+        act::kill_escaped(worker);
+        if let Some(guardian) = &mut self.parts.guardian
+            && let Err(error) = guardian.forget(pid)
+        {
+            self.guardian_lost(&error);
+        }
+        self.order(Order::Detach(worker));
+        let exit = match ended {
+            Ended::Code(code) => WorkerExit::Code(code),
+            Ended::Signal(signal) => WorkerExit::Signal(signal),
+        };
+        self.expect_last_words(worker, process.slot, exit);
+        self.on(Event::Exited { worker, exit });
+    }
+
+    fn heard(&mut self, report: Report) {
+        match report {
+            Report::Ready(worker) => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.bypass = Bypass::Settled;
+                    tracing::debug!(%worker, slot = %process.slot, pid = process.child.pid(), "ready");
+                }
+                self.on(Event::Ready { worker });
+                self.announce_ready();
+            }
+            Report::Unready(worker) => self.on(Event::Unready { worker }),
+            Report::Drained(worker) => self.on(Event::Drained { worker }),
+            Report::Spoke { worker, dialect, runtime } => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.dialect = Some(dialect);
+                    process.runtime = runtime.or(process.runtime.take());
+                }
+            }
+            Report::Bypassed { worker, why, place } => self.bypassed(worker, &why, &place),
+            Report::Faulted { worker, error } => {
+                tracing::warn!(%worker, %error, "the Node preload failed; the app runs without it");
+            }
+            Report::Opened(listener) => {
+                tracing::info!("listening on {} ({})", listener.url, listener.mode);
+                self.listeners.insert(listener.id, listener);
+            }
+            Report::Closed(id) => {
+                self.listeners.remove(&id);
+            }
+            Report::CannotListen { address, error } => {
+                let message = format!("cannot listen on {address}: {error}");
+                tracing::error!(address, error, "cannot listen");
+                self.cannot_listen = Some(message);
+                self.on(Event::Stop(StopKind::Now));
+            }
+            Report::ListenRefused { worker, place, error } => {
+                tracing::warn!(%worker, place, error, "the app cannot listen there, and was told");
+            }
+        }
+    }
+
+    /// Says once that everything is up.
+    fn announce_ready(&mut self) {
+        let ready = self.ready_count();
+        let wanted = usize::from(self.parts.fleet.count());
+        if self.announced == Announced::Nothing && ready == wanted {
+            self.announced = Announced::AllReady;
+            let seconds = clock::now().duration_since(self.parts.started).as_secs_f64();
+            tracing::info!("ready {ready}/{wanted} in {seconds:.1} s");
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        if let Err(error) = self.parts.orders.try_send(order) {
+            // Orders are bounded by workers' lives, so the reactor is stuck or gone: nothing that
+            // control could still do would serve anybody.
+            tracing::error!(%error, "the reactor does not hear control");
+        }
+    }
+
+    /// Ends what is left, after the fleet has finished.
+    async fn end(mut self) -> Ending {
+        self.order(Order::Quit);
+        let gather = async {
+            while let Some(Ok(obituary)) = self.obituaries.join_next().await {
+                self.bury(obituary);
+            }
+        };
+        // What hangs on to a dead worker's output must not hold up the end.
+        let _ = tokio::time::timeout(LAST_WORDS, gather).await;
+        act::kill_descendants(&self.parts.launcher.instance);
+        self.reap();
+        if let Some(guardian) = self.parts.guardian.take()
+            && let Err(error) = guardian.dismiss()
+        {
+            tracing::debug!(%error, "the guardian was gone already");
+        }
+        let finish = self.finish.expect("the loop ends with a finish");
+        Ending { finish, last_words: self.last_words, failure: self.cannot_listen }
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,74 @@
+//! Tells of a worker's end, together with what it wrote last.
+
+use std::time::Duration;
+
+use super::Supervisor;
+use crate::logs::LastWords;
+use crate::policy::{Slot, WorkerExit, WorkerId};
+
+/// How much of a worker's last output goes into one log line.
+const LAST_LINES: usize = 20;
+
+/// What is known of a dead worker.
+#[derive(Debug)]
+pub(super) struct Obituary {
+    worker: WorkerId,
+    slot: Slot,
+    exit: WorkerExit,
+    last_words: String,
+}
+
+/// What follows a death; told in the same line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sequel {
+    /// It was asked to end.
+    Wanted,
+    /// The slot starts again after this.
+    Restart { delay: Duration, failures: u32 },
+    /// The slot is given up.
+    Failed,
+}
+
+/// What a worker wrote last: of stderr, or of stdout if it wrote nothing there.
+fn last_lines(words: &LastWords) -> String {
+    let lines = if words.stderr.is_empty() { &words.stdout } else { &words.stderr };
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}
+
+impl Supervisor {
+    /// Begins to gather what a dead worker wrote last; [`Supervisor::bury`] tells of it.
+    pub(super) fn expect_last_words(&mut self, worker: WorkerId, slot: Slot, exit: WorkerExit) {
+        let words = self.parts.logs.finish(worker);
+        self.obituaries.spawn(async move {
+            // The sender is dropped only when the log thread has ended; then there are no words.
+            let words = words.await.unwrap_or_default();
+            Obituary { worker, slot, exit, last_words: last_lines(&words) }
+        });
+    }
+
+    /// Tells of a dead worker.
+    pub(super) fn bury(&mut self, obituary: Obituary) {
+        let Obituary { worker, slot, exit, last_words } = obituary;
+        let sequel = self.sequels.remove(&worker).unwrap_or(Sequel::Wanted);
+        match sequel {
+            Sequel::Wanted => {
+                tracing::debug!(%worker, %slot, %exit, "worker ended as asked");
+                return;
+            }
+            Sequel::Restart { delay, failures } => {
+                let restart_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(
+                    %worker, %slot, %exit, failures, restart_in_ms, last_output = last_words,
+                    "worker crashed, restarting"
+                );
+            }
+            Sequel::Failed => tracing::error!(
+                %worker, %slot, %exit, last_output = last_words,
+                "worker cannot run with its configuration; its slot stays empty"
+            ),
+        }
+        if !last_words.is_empty() {
+            self.last_words = Some(last_words);
+        }
+    }
+}

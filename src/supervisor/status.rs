@@ -1,0 +1,204 @@
+//! Answers what people ask: puts together what control, dispatch and the workers know.
+
+use std::time::Instant;
+
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use super::request::{ListenerStatus, QueueStatus, Request, Status, Totals, WorkerStatus};
+use super::{Process, Supervisor};
+use crate::clock;
+use crate::policy::{
+    Event, ListenerView, LiveWorker, Phase, SlotState, SlotView, StopKind, Tally, WorkerLife,
+    WorkerView,
+};
+
+impl Supervisor {
+    pub(super) fn answer(&mut self, request: Request) {
+        match request {
+            // A client that has gone away needs no answer.
+            Request::Status(reply) => drop(reply.send(self.status(clock::now()))),
+            Request::Scale(count, reply) => {
+                self.on(Event::ScaleTo(count));
+                let _ = reply.send(self.parts.fleet.count());
+            }
+            Request::Stop(reply) => {
+                let _ = reply.send(());
+                self.stop(StopKind::Graceful);
+            }
+        }
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        let (accounts, queues, tally) = self.dispatch_views();
+        let fleet = &self.parts.fleet;
+        let slots: Vec<SlotView> = fleet.slots().collect();
+        let mut workers: Vec<WorkerStatus> =
+            fleet.workers().map(|live| self.live_status(now, &live, &accounts, &slots)).collect();
+        workers.extend(slots.iter().filter_map(|slot| empty_slot(now, slot)));
+        workers.sort_by_key(|worker| (worker.slot, worker.id));
+        Status {
+            name: self.parts.name.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            phase: phase_name(fleet.phase()).to_owned(),
+            generation: fleet.workers().map(|live| live.generation.0).max().unwrap_or(1),
+            uptime_s: now.duration_since(self.parts.started).as_secs(),
+            listeners: self.listener_statuses(now, &queues),
+            totals: self.totals(&workers, &slots, tally),
+            workers,
+        }
+    }
+
+    /// Everything that the lock protects, copied in one go.
+    fn dispatch_views(&self) -> (Vec<WorkerView>, Vec<ListenerView>, Tally) {
+        let balance = crate::link::lock(&self.parts.balance);
+        (balance.workers().collect(), balance.listeners().collect(), balance.tally())
+    }
+
+    fn listener_statuses(&self, now: Instant, queues: &[ListenerView]) -> Vec<ListenerStatus> {
+        let queue_of = |id| queues.iter().find(|view| view.id == id);
+        self.listeners
+            .values()
+            .map(|listener| ListenerStatus {
+                address: listener.address.clone(),
+                url: listener.url.clone(),
+                mode: listener.mode.to_string(),
+                queue: queue_of(listener.id).map_or(
+                    QueueStatus { length: 0, max: 0, oldest_ms: 0 },
+                    |view| QueueStatus {
+                        length: view.length,
+                        max: view.bounds.max,
+                        oldest_ms: view.oldest.map_or(0, |since| millis(now, since)),
+                    },
+                ),
+            })
+            .collect()
+    }
+
+    fn live_status(
+        &self,
+        now: Instant,
+        live: &LiveWorker,
+        accounts: &[WorkerView],
+        slots: &[SlotView],
+    ) -> WorkerStatus {
+        let slot = slots.iter().find(|view| view.slot == live.slot);
+        let mut status = blank(live.slot.0, live.state.to_string(), slot);
+        status.id = Some(live.worker.0);
+        status.generation = Some(live.generation.0);
+        if let Some(account) = accounts.iter().find(|account| account.id == live.worker) {
+            status.in_flight = account.in_flight;
+            status.open = account.open;
+            status.active = account.active;
+            status.unacked = account.unacked;
+            status.accepted = account.accepted;
+            status.limit = account.bounds.limit.get();
+            status.max_connections = account.bounds.max_connections.get();
+        }
+        if let Some(process) = self.processes.get(&live.worker) {
+            fill_from_process(now, &mut status, process);
+        }
+        status
+    }
+
+    fn totals(&self, workers: &[WorkerStatus], slots: &[SlotView], tally: Tally) -> Totals {
+        let dropped = self.parts.logs.dropped();
+        Totals {
+            workers: slots.len(),
+            ready: workers.iter().filter(|worker| worker.state == "ready").count(),
+            open: workers.iter().map(|worker| u64::from(worker.open)).sum(),
+            accepted: tally.accepted,
+            shed: tally.shed,
+            restarts: slots.iter().map(|slot| u64::from(slot.restarts)).sum(),
+            dropped_log_lines: dropped.own + dropped.workers,
+        }
+    }
+
+    /// Workers that serve now.
+    pub(super) fn ready_count(&self) -> usize {
+        let is_ready = |live: &LiveWorker| matches!(live.state, WorkerLife::Ready { .. });
+        self.parts.fleet.workers().filter(is_ready).count()
+    }
+}
+
+fn fill_from_process(now: Instant, status: &mut WorkerStatus, process: &Process) {
+    let pid = process.child.pid();
+    status.pid = Some(pid);
+    status.dialect = process.dialect.map(str::to_owned);
+    status.runtime.clone_from(&process.runtime);
+    status.rss_bytes = resident_bytes(pid);
+    status.uptime_s = Some(now.duration_since(process.started).as_secs());
+    if let Some(page) = process.load.read().filter(|page| page.version > 0) {
+        status.requests = page.finished;
+        status.loop_delay_ms = Some(page.loop_delay_ms);
+        status.loop_utilization = Some(page.utilization);
+        status.heap_used_bytes = Some(page.heap_used);
+        status.heap_limit_bytes = Some(page.heap_limit);
+    }
+}
+
+/// A slot without a worker, unless it has one.
+fn empty_slot(now: Instant, slot: &SlotView) -> Option<WorkerStatus> {
+    match slot.state {
+        SlotState::Running { .. } => None,
+        SlotState::Waiting { until } => {
+            let mut status = blank(slot.slot.0, "waiting".to_owned(), Some(slot));
+            status.restart_in_ms = Some(millis(until, now));
+            Some(status)
+        }
+        SlotState::Failed { .. } => Some(blank(slot.slot.0, "failed".to_owned(), Some(slot))),
+    }
+}
+
+fn blank(slot: u16, state: String, view: Option<&SlotView>) -> WorkerStatus {
+    WorkerStatus {
+        slot,
+        id: None,
+        pid: None,
+        state,
+        generation: None,
+        dialect: None,
+        runtime: None,
+        in_flight: 0,
+        open: 0,
+        active: 0,
+        unacked: 0,
+        accepted: 0,
+        limit: 0,
+        max_connections: 0,
+        restarts: view.map_or(0, |view| view.restarts),
+        requests: 0,
+        rss_bytes: 0,
+        loop_delay_ms: None,
+        loop_utilization: None,
+        heap_used_bytes: None,
+        heap_limit_bytes: None,
+        uptime_s: None,
+        restart_in_ms: None,
+    }
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Running => "running",
+        Phase::Stopping(_) => "stopping",
+        Phase::Finished => "finished",
+    }
+}
+
+/// Resident memory of one process; 0 if it is gone.
+fn resident_bytes(pid: i32) -> u64 {
+    let Ok(pid) = u32::try_from(pid) else {
+        return 0;
+    };
+    let pid = Pid::from_u32(pid);
+    let mut system = System::new();
+    let what = ProcessRefreshKind::nothing().with_memory();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, what);
+    system.process(pid).map_or(0, sysinfo::Process::memory)
+}
+
+fn millis(later: Instant, earlier: Instant) -> u64 {
+    u64::try_from(later.saturating_duration_since(earlier).as_millis()).unwrap_or(u64::MAX)
+}
