@@ -3,9 +3,9 @@
 //! Invariants:
 //! - Own lines go before workers' lines, which go in the order in which they came.
 //! - Bytes of two origins never share a line: where a line is cut off, a newline is put in.
-//! - A line too long to hold stays whole if its rest arrives within [`HOLD`]: others wait that long.
-//! - The bytes that wait are bounded, and each worker's part of them by the room that is left, so
-//!   that one that floods leaves room for every other.
+//! - A line too long to hold stays whole if its rest comes within [`HOLD`]: others wait that long.
+//! - Each worker's room is what is left beyond its own part, so that one that floods leaves room
+//!   for every other. The caller decides whether to wait for room, to drop, or to go beyond it.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -90,20 +90,18 @@ impl Backlog {
     /// `k / (k + 1)`.
     pub(super) fn room(&self, worker: WorkerId) -> usize {
         let share = self.shares.get(&worker).copied().unwrap_or(0);
-        (WAITING_BYTES - self.waiting_bytes).saturating_sub(share).saturating_sub(CHUNK_BYTES)
+        WAITING_BYTES
+            .saturating_sub(self.waiting_bytes)
+            .saturating_sub(share)
+            .saturating_sub(CHUNK_BYTES)
     }
 
-    /// Queues `chunk`, or gives it back if its worker has no room.
-    pub(super) fn push(&mut self, chunk: Chunk) -> Result<(), Chunk> {
-        let worker = chunk.origin.worker;
-        if chunk.bytes.len() > self.room(worker) {
-            return Err(chunk);
-        }
+    /// Queues `chunk`, with room for it or without.
+    pub(super) fn push(&mut self, chunk: Chunk) {
         let cost = chunk.bytes.len() + CHUNK_BYTES;
         self.waiting_bytes += cost;
-        *self.shares.entry(worker).or_insert(0) += cost;
+        *self.shares.entry(chunk.origin.worker).or_insert(0) += cost;
         self.chunks.push_back(chunk);
-        Ok(())
     }
 
     /// Whether own lines still wait; [`Self::push_own`] wants them gone.
@@ -240,8 +238,7 @@ mod tests {
     }
 
     fn push(backlog: &mut Backlog, worker: u64, bytes: &str, begin: Begin, end: End) {
-        let result = backlog.push(chunk(worker, bytes.as_bytes(), begin, end));
-        assert!(result.is_ok(), "no room for {bytes:?}");
+        backlog.push(chunk(worker, bytes.as_bytes(), begin, end));
     }
 
     #[test]
@@ -287,7 +284,9 @@ mod tests {
         let mut backlog = Backlog::new(Wrap::Raw);
         let line = vec![b'x'; 1000];
         for worker in 0..10 {
-            while backlog.push(chunk(worker, &line, Begin::Fresh, End::Newline)).is_ok() {}
+            while backlog.room(WorkerId(worker)) >= line.len() {
+                backlog.push(chunk(worker, &line, Begin::Fresh, End::Newline));
+            }
         }
         assert!(backlog.waiting_bytes() < WAITING_BYTES);
         assert!(backlog.room(WorkerId(99)) >= 1000);

@@ -1,4 +1,4 @@
-//! What other threads leave for the log thread: own lines, bounded, and commands; never blocks them.
+//! What other threads leave for the log thread, own lines and commands, without ever waiting.
 
 use std::io;
 use std::mem;

@@ -7,8 +7,8 @@
 //!   there is room.
 //! - A worker's bytes are changed only where wrapping is asked for or a terminal shows them.
 //!
-//! A worker is held back for at most [`PATIENCE`] per stall of the reader: a reader that is merely
-//! slower than a burst loses nothing, one that is stuck costs lines and no time.
+//! A worker is held back for at most [`LogSettings::patience`] per stall of the reader: one that is
+//! merely slower than a burst loses nothing, one that is stuck costs lines and no time.
 
 mod backlog;
 mod format;
@@ -38,9 +38,8 @@ use crate::clock;
 use crate::policy::{Slot, WorkerId};
 pub use format::{LineStyle, OwnLines};
 use inbox::{Command, Inbox};
-pub use settings::{LogFormat, LogSettings, WorkerOutput};
+pub use settings::{LogFormat, LogSettings, PATIENCE, WorkerOutput};
 pub use tail::LastWords;
-pub use thread::PATIENCE;
 
 /// How long the thread may run past the deadline it was given before it is left behind.
 ///

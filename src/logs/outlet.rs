@@ -2,27 +2,38 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::backlog::{Backlog, Batch, Next, WAITING_BYTES};
+use super::backlog::{Backlog, Batch, Chunk, Next, WAITING_BYTES};
 use super::ledger::Ledger;
+use super::lines::Piece;
 use super::sink::Sink;
-use super::wrap::Wrap;
+use super::wrap::{Origin, Wrap};
+use crate::policy::WorkerId;
 
 /// Most bytes written to one output per turn, so that pipes and the other output get theirs.
 const TURN_BYTES: usize = 256 * 1024;
 
-/// A terminal with room for one byte calls itself writable and refuses a newline, which takes two:
-/// then it is asked again after this time and not at once.
+/// A descriptor may call itself writable and refuse what it is given, as a terminal with room for
+/// one byte does with a newline, which takes two: it is asked again after this time, not at once.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// Whether the reader of an output takes what it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// It does: a worker whose lines have no room waits for it.
+    /// It does: pipes are read while there is room, and what was read is kept. Beyond the room go
+    /// at most an unfinished line, and what a worker left in its pipes when it ended.
     Moving,
-    /// It kept a worker waiting for too long: nobody waits until most of the backlog is gone.
+    /// It kept a worker waiting for too long: pipes are read all the same, and lines without room
+    /// dropped, until most of the backlog is gone.
     Stalled,
+}
+
+/// What became of a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Passed,
+    Dropped,
 }
 
 /// What an output waits for.
@@ -43,7 +54,7 @@ pub(super) enum Progress {
 /// Where a worker's stdout or stderr, or both, and perhaps our own lines go.
 #[derive(Debug)]
 pub(super) struct Outlet {
-    pub(super) wrap: Wrap,
+    wrap: Wrap,
     pub(super) backlog: Backlog,
     pub(super) flow: Flow,
     pub(super) progress: Progress,
@@ -69,6 +80,38 @@ impl Outlet {
             current: None,
             last_byte: b'\n',
         }
+    }
+
+    /// Whether to read a pipe of `worker` now.
+    pub(super) fn wants(&self, worker: WorkerId) -> bool {
+        match self.flow {
+            Flow::Moving => self.backlog.room(worker) >= self.wrap.room_bytes(),
+            Flow::Stalled => true,
+        }
+    }
+
+    /// Renders and queues `piece`, or drops it.
+    pub(super) fn push(&mut self, origin: Origin, piece: &Piece<'_>, clock: SystemTime) -> Fate {
+        let room = match self.flow {
+            Flow::Moving => usize::MAX,
+            Flow::Stalled => self.backlog.room(origin.worker),
+        };
+        // Asked twice: the first saves the rendering, which makes it longer.
+        if piece.bytes.len() > room {
+            return Fate::Dropped;
+        }
+        let chunk = Chunk {
+            origin,
+            bytes: self.wrap.render(origin, piece, clock),
+            lines: piece.lines(),
+            begin: piece.begin,
+            end: self.wrap.end(piece),
+        };
+        if chunk.bytes.len() > room {
+            return Fate::Dropped;
+        }
+        self.backlog.push(chunk);
+        Fate::Passed
     }
 
     /// Whether own lines are waiting or being written.
@@ -138,7 +181,37 @@ impl Outlet {
         self.backlog.torn_after(self.last_byte);
     }
 
+    /// Most bytes to read from a worker's pipe at once.
+    pub(super) fn read_bytes(&self) -> usize {
+        self.wrap.read_bytes()
+    }
+
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.sink.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::inbox::Inbox;
+    use super::*;
+
+    #[test]
+    fn a_reader_that_calls_itself_ready_and_is_not_is_asked_again_later() {
+        let (_reader, writer) = io::pipe().expect("pipe");
+        let mut outlet = Outlet::new(Sink::new(writer.into()), Wrap::Raw);
+        let mut ledger = Ledger::new(Arc::new(Inbox::new().expect("eventfd")));
+        let now = Instant::now();
+        outlet.backlog.push_own(b"line\n".repeat(100_000), 100_000);
+        while outlet.progress != Progress::Blocked {
+            outlet.write(now, &mut ledger);
+        }
+        outlet.progress = Progress::Writable;
+        outlet.write(now, &mut ledger);
+        assert_eq!(outlet.progress, Progress::Until(now + RETRY));
+        outlet.write(now + RETRY, &mut ledger);
+        assert_eq!(outlet.progress, Progress::Blocked);
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::stat::fstat;
 
@@ -41,7 +42,17 @@ pub struct LogSettings {
     pub style: LineStyle,
     /// The look of workers' lines.
     pub workers: WorkerOutput,
+    /// How long a reader that takes nothing may hold a worker back before lines are dropped until
+    /// most of the backlog is gone; [`PATIENCE`] by default.
+    pub patience: Duration,
 }
+
+/// The default of [`LogSettings::patience`].
+///
+/// Longer than a busy machine leaves a reader unscheduled, far shorter than the 2 s after which an
+/// event loop counts as hung. A reader of 0.7 MB/s or more (64 KiB in this time) loses nothing; one
+/// that is dead costs a worker that logs without end this much, once.
+pub const PATIENCE: Duration = Duration::from_millis(100);
 
 impl LogSettings {
     /// The process's own stdout and stderr, in the style that suits them.
@@ -55,7 +66,13 @@ impl LogSettings {
     ) -> io::Result<Self> {
         let stdout = io::stdout().as_fd().try_clone_to_owned()?;
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
-        Ok(Self { style: style_for(&stderr, format, env), stdout, stderr, workers })
+        Ok(Self {
+            style: style_for(&stderr, format, env),
+            stdout,
+            stderr,
+            workers,
+            patience: PATIENCE,
+        })
     }
 }
 

@@ -11,8 +11,8 @@
 //!   give a second offset and overwrite what others write through the first.
 //!
 //! Pipes get whole lines in writes of at most PIPE_BUF bytes, which are atomic: other writers of
-//! the same pipe never end up inside a line of up to 4,096 bytes. Measured into a draining reader,
-//! such writes still pass more than 1 GB/s.
+//! the same pipe never end up inside a line of up to 4,096 bytes. Measured on two cores into a
+//! draining reader, 100-byte lines pass at 0.75-0.9 GB/s with these writes and with 64 KiB ones.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

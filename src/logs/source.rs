@@ -7,10 +7,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::read;
 
-use super::backlog::Chunk;
 use super::ledger::Ledger;
-use super::lines::{Begin, End, LineBuffer, Piece};
-use super::outlet::Outlet;
+use super::lines::{Begin, LineBuffer, Piece};
+use super::outlet::{Fate, Outlet};
 use super::wrap::Origin;
 
 /// After this much silence an unfinished line is shown: prompts, progress bars.
@@ -27,7 +26,8 @@ pub(super) struct Source {
     fd: OwnedFd,
     buffer: LineBuffer,
     heard_at: Instant,
-    line: LineFate,
+    /// What became of the beginning of a line that is not finished.
+    fate: Fate,
 }
 
 /// What a read brought.
@@ -37,14 +37,6 @@ pub(super) enum Heard {
     Nothing,
     /// Every writer has closed its end.
     End,
-}
-
-/// Whether a line whose beginning has left may go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LineFate {
-    Passed,
-    /// A part of it was dropped, so the rest is dropped too.
-    Dropped,
 }
 
 impl Source {
@@ -60,7 +52,7 @@ impl Source {
             fd,
             buffer: LineBuffer::new(),
             heard_at: now,
-            line: LineFate::Passed,
+            fate: Fate::Passed,
         }
     }
 
@@ -80,10 +72,10 @@ impl Source {
             Err(_) => return Heard::End,
         };
         self.heard_at = now;
-        let Self { origin, line, buffer, .. } = self;
+        let Self { origin, fate, buffer, .. } = self;
         let clock = SystemTime::now();
         buffer.push(&into[..count], |piece| {
-            deliver(*origin, line, &piece, clock, outlet, ledger);
+            deliver(*origin, fate, &piece, clock, outlet, ledger);
         });
         Heard::Bytes(count)
     }
@@ -104,7 +96,7 @@ impl Source {
         });
         let mut left = capacity;
         let heard = loop {
-            let limit = outlet.wrap.read_bytes().min(into.len()).min(left);
+            let limit = outlet.read_bytes().min(into.len()).min(left);
             if limit == 0 {
                 break Heard::Nothing;
             }
@@ -119,9 +111,9 @@ impl Source {
 
     /// Passes on the unfinished line, if any.
     pub(super) fn flush(&mut self, outlet: &mut Outlet, ledger: &mut Ledger) {
-        let Self { origin, line, buffer, .. } = self;
+        let Self { origin, fate, buffer, .. } = self;
         let clock = SystemTime::now();
-        buffer.flush(|piece| deliver(*origin, line, &piece, clock, outlet, ledger));
+        buffer.flush(|piece| deliver(*origin, fate, &piece, clock, outlet, ledger));
     }
 
     /// When the unfinished line is to be passed on, if there is one.
@@ -136,31 +128,70 @@ impl Source {
 
 fn deliver(
     origin: Origin,
-    line: &mut LineFate,
+    fate: &mut Fate,
     piece: &Piece<'_>,
     clock: SystemTime,
     outlet: &mut Outlet,
     ledger: &mut Ledger,
 ) {
     ledger.record(origin, piece);
-    let severed = piece.begin == Begin::Continues && *line == LineFate::Dropped;
-    // Wrapped lines are longer: this only saves the rendering of what has no room at all.
-    let hopeless = piece.bytes.len() > outlet.backlog.room(origin.worker);
-    let queued = !severed && !hopeless && {
-        let chunk = Chunk {
-            origin,
-            bytes: outlet.wrap.render(origin, piece, clock),
-            lines: piece.lines(),
-            begin: piece.begin,
-            end: outlet.wrap.end(piece),
-        };
-        outlet.backlog.push(chunk).is_ok()
+    // The rest of a line whose beginning was dropped is dropped too.
+    *fate = match (piece.begin, *fate) {
+        (Begin::Continues, Fate::Dropped) => Fate::Dropped,
+        (Begin::Fresh, _) | (Begin::Continues, Fate::Passed) => outlet.push(origin, piece, clock),
     };
-    if !queued {
-        ledger.lose(Some(origin), piece.lines());
+    match *fate {
+        Fate::Passed => (),
+        Fate::Dropped => ledger.lose(Some(origin), piece.lines()),
     }
-    *line = match (queued, piece.end) {
-        (true, End::Newline | End::More | End::Pause) | (false, End::Newline) => LineFate::Passed,
-        (false, End::More | End::Pause) => LineFate::Dropped,
-    };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
+    use super::super::Stream;
+    use super::super::backlog::Next;
+    use super::super::inbox::Inbox;
+    use super::super::lines::HELD_BYTES;
+    use super::super::outlet::Flow;
+    use super::super::sink::Sink;
+    use super::super::wrap::Wrap;
+    use super::*;
+    use crate::policy::{Slot, WorkerId};
+
+    #[test]
+    fn the_rest_of_a_line_goes_the_way_of_its_beginning() {
+        let (reader, writer) = io::pipe().expect("pipe");
+        let mut worker = File::from(OwnedFd::from(writer));
+        let origin = Origin { worker: WorkerId(1), slot: Slot(0), stream: Stream::Stdout };
+        let now = Instant::now();
+        let mut source = Source::new(origin, reader.into(), 0, now);
+        let (_unread, stdout) = io::pipe().expect("pipe");
+        let mut outlet = Outlet::new(Sink::new(stdout.into()), Wrap::Raw);
+        let mut ledger = Ledger::new(Arc::new(Inbox::new().expect("eventfd")));
+        let mut buffer = vec![0; 2 * HELD_BYTES];
+        let mut pass = |bytes: &[u8], outlet: &mut Outlet| {
+            worker.write_all(bytes).expect("an empty pipe takes 64 KiB");
+            let heard = source.read(&mut buffer, now, outlet, &mut ledger);
+            assert_eq!(heard, Heard::Bytes(bytes.len()));
+        };
+
+        outlet.flow = Flow::Stalled;
+        let line = [vec![b'-'; 999], vec![b'\n']].concat();
+        while outlet.backlog.room(origin.worker) >= HELD_BYTES {
+            pass(&line, &mut outlet);
+        }
+        pass(&vec![b'x'; HELD_BYTES], &mut outlet);
+        outlet.backlog.clear();
+        pass(b"the rest\nnext\n", &mut outlet);
+        let Next::Write(batch) = outlet.backlog.next(now) else {
+            panic!("a whole line was not passed on");
+        };
+        assert_eq!(batch.bytes, b"next\n");
+        assert_eq!(outlet.backlog.next(now), Next::Nothing);
+        assert_eq!(ledger.finish(origin.worker).dropped, 1);
+    }
 }

@@ -25,10 +25,20 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(style: LineStyle, workers: WorkerOutput) -> Self {
+    /// Loses nothing as long as its reader comes back within [`BOUND`].
+    fn patient(style: LineStyle, workers: WorkerOutput) -> Self {
+        Self::new(style, workers, BOUND)
+    }
+
+    /// As tenfold runs it.
+    fn usual(style: LineStyle, workers: WorkerOutput) -> Self {
+        Self::new(style, workers, PATIENCE)
+    }
+
+    fn new(style: LineStyle, workers: WorkerOutput, patience: Duration) -> Self {
         let (stdout, stdout_end) = pipe();
         let (stderr, stderr_end) = pipe();
-        let (logs, handle) = start(stdout_end, stderr_end, style, workers);
+        let (logs, handle) = start(stdout_end, stderr_end, style, workers, patience);
         Self { logs, handle, stdout, stderr }
     }
 
@@ -44,8 +54,9 @@ fn start(
     stderr: OwnedFd,
     style: LineStyle,
     workers: WorkerOutput,
+    patience: Duration,
 ) -> (Logs, LogHandle) {
-    let settings = LogSettings { stdout, stderr, style, workers };
+    let settings = LogSettings { stdout, stderr, style, workers, patience };
     Logs::start(settings).expect("a thread and an eventfd")
 }
 

@@ -3,6 +3,8 @@
 //! Each turn is bounded: at most 64 KiB per worker pipe and 256 KiB per output. The only wait is
 //! the poll at its end.
 
+use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,11 +23,6 @@ use super::{LastWords, Stream};
 use crate::clock;
 use crate::policy::WorkerId;
 
-/// How long a worker may be held back by a reader that does not keep up, before lines are dropped
-/// until most of the backlog is gone. A reader of 1.3 MB/s or more loses nothing (64 KiB in this
-/// time); an event loop that logs into a dead one loses this much once.
-pub const PATIENCE: Duration = Duration::from_millis(50);
-
 /// The least time between two lines about dropped lines.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
@@ -39,6 +36,7 @@ const READ_BYTES: usize = 64 * 1024;
 pub(super) struct LogThread {
     inbox: Arc<Inbox>,
     style: LineStyle,
+    patience: Duration,
     /// One if stdout and stderr are the same file, else two; the last is stderr.
     outlets: Vec<Outlet>,
     sources: Vec<Source>,
@@ -50,9 +48,9 @@ pub(super) struct LogThread {
 
 impl LogThread {
     pub(super) fn new(settings: LogSettings, inbox: Arc<Inbox>) -> Self {
-        let LogSettings { stdout, stderr, style, workers } = settings;
-        let outlet = |fd| {
-            let wrap = wrap_for(workers, style, std::io::IsTerminal::is_terminal(&fd));
+        let LogSettings { stdout, stderr, style, workers, patience } = settings;
+        let outlet = |fd: OwnedFd| {
+            let wrap = wrap_for(workers, style, fd.is_terminal());
             Outlet::new(Sink::new(fd), wrap)
         };
         // Two queues into one terminal would cut into each other's lines.
@@ -65,6 +63,7 @@ impl LogThread {
             ledger: Ledger::new(Arc::clone(&inbox)),
             inbox,
             style,
+            patience,
             outlets,
             sources: Vec::new(),
             reported_at: None,
@@ -90,7 +89,6 @@ impl LogThread {
         for outlet in &mut self.outlets {
             outlet.clear(&mut self.ledger);
         }
-        self.inbox.close();
     }
 
     fn is_done(&self) -> bool {
@@ -172,7 +170,7 @@ impl LogThread {
             if source.flush_at().is_some_and(|at| at <= now) {
                 source.flush(outlet, &mut self.ledger);
             }
-            if source.paused_since.is_some_and(|since| now >= since + PATIENCE) {
+            if source.paused_since.is_some_and(|since| now >= since + self.patience) {
                 outlet.flow = Flow::Stalled;
             }
         }
@@ -215,9 +213,8 @@ impl LogThread {
         let mut polled = Vec::with_capacity(self.sources.len());
         for (index, source) in self.sources.iter_mut().enumerate() {
             let outlet = &self.outlets[source.outlet];
-            let room = outlet.backlog.room(source.origin.worker);
-            if outlet.flow == Flow::Moving && room < outlet.wrap.room_bytes() {
-                sooner(*source.paused_since.get_or_insert(now) + PATIENCE);
+            if !outlet.wants(source.origin.worker) {
+                sooner(*source.paused_since.get_or_insert(now) + self.patience);
             } else {
                 source.paused_since = None;
                 polled.push(index);
@@ -264,7 +261,11 @@ impl LogThread {
         for index in ready {
             let source = &mut self.sources[*index];
             let outlet = &mut self.outlets[source.outlet];
-            let into = &mut self.buffer[..outlet.wrap.read_bytes()];
+            // Those read before it in this turn may have taken the room.
+            if !outlet.wants(source.origin.worker) {
+                continue;
+            }
+            let into = &mut self.buffer[..outlet.read_bytes()];
             if source.read(into, now, outlet, &mut self.ledger) == Heard::End {
                 source.flush(outlet, &mut self.ledger);
                 ended.push(*index);
@@ -276,6 +277,13 @@ impl LogThread {
         if !ended.is_empty() {
             self.forget();
         }
+    }
+}
+
+/// After a panic too, nobody fills an inbox that is never emptied or waits for last words.
+impl Drop for LogThread {
+    fn drop(&mut self) {
+        self.inbox.close();
     }
 }
 

@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn auto_passes_bytes_through_on_the_stream_they_came_on() {
-    let rig = Rig::new(LineStyle::Json, WorkerOutput::Auto);
+    let rig = Rig::patient(LineStyle::Json, WorkerOutput::Auto);
     let (logs, handle, stdout, stderr) = rig.collect();
     let (mut out, mut err) = attach(&handle, 1, 0);
     let bytes = b"{\"level\":30}\r\n\xff\xfe\x00\x1b[31m\n\n\xe2\x82";
@@ -25,7 +25,7 @@ fn auto_passes_bytes_through_on_the_stream_they_came_on() {
 fn random_chunks_join_to_what_each_worker_wrote() {
     for seed in 0..8_u64 {
         println!("seed {seed}");
-        let rig = Rig::new(LineStyle::Json, WorkerOutput::Auto);
+        let rig = Rig::patient(LineStyle::Json, WorkerOutput::Auto);
         let (logs, handle, stdout, stderr) = rig.collect();
         // One worker per output: where only one writes, nothing may ever be added.
         let (out, _) = attach(&handle, 1, 0);
@@ -64,7 +64,7 @@ fn random_chunks_join_to_what_each_worker_wrote() {
 #[test]
 fn forty_thousand_lines_of_four_workers_arrive_whole_and_in_order() {
     const LINES: usize = 10_000;
-    let rig = Rig::new(LineStyle::Json, WorkerOutput::Auto);
+    let rig = Rig::patient(LineStyle::Json, WorkerOutput::Auto);
     let (logs, handle, stdout, _) = rig.collect();
     let writers: Vec<_> = (0..4)
         .map(|worker| {
@@ -97,8 +97,35 @@ fn forty_thousand_lines_of_four_workers_arrive_whole_and_in_order() {
 }
 
 #[test]
+fn a_reader_slower_than_four_workers_loses_nothing() {
+    const BYTES: usize = 4 << 20;
+    let Rig { logs, handle, stdout, stderr } = Rig::patient(LineStyle::Json, WorkerOutput::Auto);
+    let writers: Vec<_> = (0..4_u8)
+        .map(|worker| {
+            let (mut out, _) = attach(&handle, u64::from(worker), 0);
+            thread::spawn(move || {
+                let line = [vec![b'a' + worker; 63], vec![b'\n']].concat();
+                out.write_all(&line.repeat(BYTES / line.len())).expect("the pipe is read");
+            })
+        })
+        .collect();
+    // The backlog is full most of the time.
+    let stdout = Collector::new(SmallReads(stdout));
+    for writer in writers {
+        writer.join().expect("no panic");
+    }
+    logs.shutdown(soon());
+    let text = stdout.finish();
+    let lines = text.chunks_exact(64);
+    assert!(lines.clone().all(|line| line[63] == b'\n' && line[..63] == [line[0]; 63]));
+    assert_eq!(lines.len() * 64, 4 * BYTES);
+    assert_eq!(handle.dropped(), Dropped::default());
+    drop(stderr);
+}
+
+#[test]
 fn a_line_of_ten_megabytes_passes_unchanged() {
-    let rig = Rig::new(LineStyle::Json, WorkerOutput::Auto);
+    let rig = Rig::patient(LineStyle::Json, WorkerOutput::Auto);
     let (logs, handle, stdout, _) = rig.collect();
     let (mut out, _) = attach(&handle, 1, 0);
     let mut line = "é".repeat(5 << 20).into_bytes();
@@ -111,7 +138,7 @@ fn a_line_of_ten_megabytes_passes_unchanged() {
 
 #[test]
 fn a_prompt_is_shown_after_a_silence_and_never_shares_its_line() {
-    let rig = Rig::new(LineStyle::Text, WorkerOutput::Tag);
+    let rig = Rig::patient(LineStyle::Text, WorkerOutput::Tag);
     let (logs, handle, _, stderr) = rig.collect();
     let (_, mut err) = attach(&handle, 1, 7);
     err.write_all(b"name? ").expect("write");
@@ -125,8 +152,24 @@ fn a_prompt_is_shown_after_a_silence_and_never_shares_its_line() {
 }
 
 #[test]
+fn two_outputs_that_are_one_pipe_never_share_a_line() {
+    let (reader, stdout) = pipe();
+    let reader = Collector::new(reader);
+    let stderr = stdout.try_clone().expect("dup");
+    let (logs, handle) = start(stdout, stderr, LineStyle::Json, WorkerOutput::Auto, BOUND);
+    let (mut out, mut err) = attach(&handle, 1, 0);
+    out.write_all(b"half").expect("write");
+    reader.wait_for("half");
+    err.write_all(b"whole\n").expect("write");
+    reader.wait_for("half\nwhole\n");
+    out.write_all(b" a line\n").expect("write");
+    reader.wait_for("half\nwhole\n a line\n");
+    assert_eq!(logs.shutdown(soon()), Ending::Joined);
+}
+
+#[test]
 fn tag_wraps_lines_as_json_objects_beside_our_own() {
-    let rig = Rig::new(LineStyle::Json, WorkerOutput::Tag);
+    let rig = Rig::patient(LineStyle::Json, WorkerOutput::Tag);
     let (logs, handle, stdout, _) = rig.collect();
     let (mut out, _) = attach(&handle, 9, 2);
     out.write_all(b"a \"b\" \xff\nlast").expect("write");
@@ -148,7 +191,7 @@ fn on_a_terminal_lines_of_both_streams_get_the_slot_in_colour() {
     let pty = openpty(None, None).expect("pty");
     let screen = Collector::new(File::from(pty.master));
     let stderr = pty.slave.try_clone().expect("dup");
-    let (logs, handle) = start(pty.slave, stderr, LineStyle::Colour, WorkerOutput::Auto);
+    let (logs, handle) = start(pty.slave, stderr, LineStyle::Colour, WorkerOutput::Auto, BOUND);
     let (mut out, mut err) = attach(&handle, 1, 3);
     out.write_all(b"from stdout\n").expect("write");
     err.write_all(b"from stderr\n").expect("write");
@@ -159,7 +202,7 @@ fn on_a_terminal_lines_of_both_streams_get_the_slot_in_colour() {
 
 #[test]
 fn last_words_hold_all_that_the_worker_wrote_while_a_grandchild_holds_the_pipe() {
-    let rig = Rig::new(LineStyle::Json, WorkerOutput::Auto);
+    let rig = Rig::patient(LineStyle::Json, WorkerOutput::Auto);
     let (logs, handle, _, stderr) = rig.collect();
     for round in 0..50 {
         let (mut out, mut err) = attach(&handle, round, 0);
@@ -183,4 +226,14 @@ fn last_words_hold_all_that_the_worker_wrote_while_a_grandchild_holds_the_pipe()
     assert_eq!(unknown.expect("the thread runs"), LastWords::default());
     logs.shutdown(soon());
     assert!(handle.finish(WorkerId(1)).blocking_recv().is_err());
+}
+
+/// A reader that takes 256 bytes at a time.
+struct SmallReads(File);
+
+impl Read for SmallReads {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let limit = into.len().min(256);
+        self.0.read(&mut into[..limit])
+    }
 }

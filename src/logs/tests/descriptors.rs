@@ -37,7 +37,7 @@ fn nothing_is_left_open_after_crashes_and_shutdown() {
     alone("logs::tests::descriptors::nothing_is_left_open_after_crashes_and_shutdown", || {
         let open = || (count("/proc/self/fd"), count("/proc/self/task"));
         let before = open();
-        let Rig { logs, handle, stdout, stderr } = Rig::new(LineStyle::Text, WorkerOutput::Auto);
+        let Rig { logs, handle, stdout, stderr } = Rig::usual(LineStyle::Text, WorkerOutput::Auto);
         let mut running = open();
         for worker in 0..200 {
             let (out, mut err) = attach(&handle, worker, 0);
@@ -60,7 +60,7 @@ fn nothing_is_left_open_after_crashes_and_shutdown() {
 #[test]
 fn orphaned_pipes_are_bounded() {
     alone("logs::tests::descriptors::orphaned_pipes_are_bounded", || {
-        let Rig { logs, handle, .. } = Rig::new(LineStyle::Text, WorkerOutput::Auto);
+        let Rig { logs, handle, .. } = Rig::usual(LineStyle::Text, WorkerOutput::Auto);
         let before = count("/proc/self/fd");
         let mut grandchildren = Vec::new();
         for worker in 0..100 {
@@ -76,11 +76,12 @@ fn orphaned_pipes_are_bounded() {
 #[test]
 fn a_stuck_terminal_is_not_waited_for_in_a_busy_loop() {
     alone("logs::tests::descriptors::a_stuck_terminal_is_not_waited_for_in_a_busy_loop", || {
-        // The line lengths differ in what the last bytes of the terminal's buffer can hold.
+        // What the last bytes of the terminal's buffer can hold differs with the length.
         for length in 1..8 {
             let pty = openpty(None, None).expect("pty");
             let stderr = pty.slave.try_clone().expect("dup");
-            let (logs, handle) = start(pty.slave, stderr, LineStyle::Text, WorkerOutput::Auto);
+            let (logs, handle) =
+                start(pty.slave, stderr, LineStyle::Text, WorkerOutput::Auto, PATIENCE);
             let line = "x".repeat(length);
             for _ in 0..50_000 {
                 handle.print(&line);
@@ -93,7 +94,7 @@ fn a_stuck_terminal_is_not_waited_for_in_a_busy_loop() {
                     + system.tv_sec() * 1000
                     + system.tv_usec() / 1000
             };
-            // Blocked for 300 ms by definition: shutdown cannot write and waits for its deadline.
+            // Shutdown cannot write and waits for its deadline: 300 ms of being stuck.
             let before = spent();
             assert_eq!(logs.shutdown(Instant::now() + Duration::from_millis(300)), Ending::Joined);
             assert!(spent() - before < 100, "{} ms of CPU time", spent() - before);

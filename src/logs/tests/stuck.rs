@@ -39,7 +39,7 @@ fn assert_whole_lines(bytes: &[u8]) {
 
 #[test]
 fn a_stuck_stdout_blocks_neither_workers_nor_stderr_and_losses_are_told() {
-    let rig = Rig::new(LineStyle::Text, WorkerOutput::Auto);
+    let rig = Rig::usual(LineStyle::Text, WorkerOutput::Auto);
     let Rig { logs, handle, stdout, stderr } = rig;
     let stderr = Collector::new(stderr);
     let (out, mut err) = attach(&handle, 5, 1);
@@ -66,7 +66,7 @@ fn a_stuck_stdout_blocks_neither_workers_nor_stderr_and_losses_are_told() {
 
 #[test]
 fn callers_never_wait_and_shutdown_ends_at_its_deadline() {
-    let Rig { logs, handle, stdout, stderr } = Rig::new(LineStyle::Text, WorkerOutput::Auto);
+    let Rig { logs, handle, stdout, stderr } = Rig::usual(LineStyle::Text, WorkerOutput::Auto);
     let (out, err) = attach(&handle, 1, 0);
     wait_until_done(&flood(out, 10 << 20));
     wait_until_done(&flood(err, 10 << 20));
@@ -88,7 +88,7 @@ fn callers_never_wait_and_shutdown_ends_at_its_deadline() {
 
 #[test]
 fn own_lines_that_found_no_room_are_told_once_there_is_some() {
-    let Rig { logs, handle, stderr, .. } = Rig::new(LineStyle::Text, WorkerOutput::Auto);
+    let Rig { logs, handle, stderr, .. } = Rig::usual(LineStyle::Text, WorkerOutput::Auto);
     for _ in 0..100_000 {
         handle.print("a line of our own that nobody reads yet");
     }
@@ -108,7 +108,7 @@ fn own_lines_that_found_no_room_are_told_once_there_is_some() {
 
 #[test]
 fn a_reader_that_leaves_costs_its_lines_and_nothing_else() {
-    let Rig { logs, handle, stdout, stderr } = Rig::new(LineStyle::Json, WorkerOutput::Auto);
+    let Rig { logs, handle, stdout, stderr } = Rig::usual(LineStyle::Json, WorkerOutput::Auto);
     let stderr = Collector::new(stderr);
     drop(stdout);
     let (out, mut err) = attach(&handle, 1, 0);
@@ -122,7 +122,7 @@ fn a_reader_that_leaves_costs_its_lines_and_nothing_else() {
 
 #[test]
 fn a_flood_starves_neither_own_lines_nor_other_workers() {
-    let Rig { logs, handle, stderr, .. } = Rig::new(LineStyle::Text, WorkerOutput::Auto);
+    let Rig { logs, handle, stderr, .. } = Rig::usual(LineStyle::Text, WorkerOutput::Auto);
     let (others, heard) = channel();
     let flooded = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&flooded);
@@ -175,7 +175,7 @@ fn a_stopped_terminal_loses_nothing_of_a_short_pause() {
     let keyboard = pty.master.try_clone().expect("dup");
     let screen = Collector::new(File::from(pty.master));
     let stderr = pty.slave.try_clone().expect("dup");
-    let (logs, handle) = start(pty.slave, stderr, LineStyle::Text, WorkerOutput::Auto);
+    let (logs, handle) = start(pty.slave, stderr, LineStyle::Text, WorkerOutput::Auto, PATIENCE);
     let (mut out, _) = attach(&handle, 1, 3);
     out.write_all(b"before\n").expect("write");
     screen.wait_for("[3] before\r\n");
@@ -198,7 +198,8 @@ fn a_stopped_terminal_loses_nothing_of_a_short_pause() {
 fn a_stuck_socket_is_no_different_from_a_stuck_pipe() {
     let (reader, stdout) = UnixStream::pair().expect("socketpair");
     let (stderr, stderr_end) = pipe();
-    let (logs, handle) = start(stdout.into(), stderr_end, LineStyle::Journal, WorkerOutput::Auto);
+    let (logs, handle) =
+        start(stdout.into(), stderr_end, LineStyle::Journal, WorkerOutput::Auto, PATIENCE);
     let stderr = Collector::new(stderr);
     let (out, _) = attach(&handle, 1, 0);
     wait_until_done(&flood(out, 20 << 20));
