@@ -1,4 +1,4 @@
-//! The built-in worker that `tenfold demo` starts N times: a small HTTP/1.1 app that says who answered.
+//! The worker that `tenfold demo` starts N times: a small HTTP/1.1 app that says who answered.
 //!
 //! It is an ordinary worker of the native dialect; nothing in the master treats it differently.
 

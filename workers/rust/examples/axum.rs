@@ -1,10 +1,10 @@
 //! An axum app as a worker: the only lines that know of tenfold make the listener, drain and count.
 //!
-//! Alone, on port 3000:             `cargo run --example axum --features axum`
-//! Four of it behind one socket:    `tenfold -n 4 --listen :3000 --dialect native -- target/debug/examples/axum`
+//! Alone, on port 3000: `cargo run --example axum`. Four of it behind one socket:
+//! `tenfold -n 4 --listen :3000 --dialect native -- target/debug/examples/axum`
 //!
-//! `GET /` says hello to the client, `POST /` sends the body back; `MAX_CONNECTIONS` bounds what one
-//! process takes at once.
+//! `GET /` says hello to the client, `POST /` sends the body back. An argument replaces the
+//! address; `MAX_CONNECTIONS` bounds what one process takes at once.
 
 use std::{env, io};
 
@@ -19,7 +19,8 @@ use tenfold_worker::tokio::Listener;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
-    let mut listener = Listener::bind_or_receive("127.0.0.1:3000").await?;
+    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let mut listener = Listener::bind_or_receive(address).await?;
     if let Ok(max) = env::var("MAX_CONNECTIONS") {
         let max = max.parse().map_err(|_| io::Error::other("MAX_CONNECTIONS: not a number"))?;
         listener = listener.max_connections(max);

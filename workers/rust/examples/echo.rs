@@ -1,9 +1,9 @@
 //! Sends every byte back: plain TCP, one thread per connection.
 //!
-//! Alone, on port 3000:             `cargo run --example echo`
-//! Four of it behind one socket:    `tenfold -n 4 --listen :3000 --dialect native -- target/debug/examples/echo`
+//! Alone, on port 3000: `cargo run --example echo`. Four of it behind one socket:
+//! `tenfold -n 4 --listen :3000 --dialect native -- target/debug/examples/echo`
 //!
-//! `MAX_CONNECTIONS` bounds what one process takes at once.
+//! An argument replaces the address; `MAX_CONNECTIONS` bounds what one process takes at once.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -17,7 +17,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(20);
 
 fn main() -> io::Result<()> {
-    let mut server = Server::bind_or_receive("127.0.0.1:3000")?;
+    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let mut server = Server::bind_or_receive(address)?;
     if let Ok(max) = env::var("MAX_CONNECTIONS") {
         let max = max.parse().map_err(|_| io::Error::other("MAX_CONNECTIONS: not a number"))?;
         server = server.max_connections(max);

@@ -1,4 +1,4 @@
-//! For axum: `axum::serve` takes its connections from a [`Listener`], and [`count`] counts its exchanges.
+//! For axum: a [`Listener`] that `axum::serve` takes, and middleware that counts exchanges.
 
 use std::future::pending;
 use std::io;
@@ -62,8 +62,8 @@ impl HttpBody for Counted {
     }
 }
 
-/// Accepting never ends here, as axum wants it: pass [`until_draining`] to `with_graceful_shutdown`,
-/// which answers what is in flight, closes the rest and returns.
+/// Accepting never ends here, as axum wants it: pass [`until_draining`] to
+/// `with_graceful_shutdown`, which answers what is in flight, closes the rest and returns.
 ///
 /// [`until_draining`]: crate::Handle::until_draining
 ///

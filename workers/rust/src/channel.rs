@@ -1,8 +1,8 @@
-//! The worker's end of the control channel: one owner does everything that can be done without waiting.
+//! The worker's end of the control channel: does everything that needs no waiting.
 //!
 //! `turn` neither blocks nor sleeps; the blocking worker and the tokio task differ only in how they
-//! wait between two turns. At most one message batch is unsent, and while it is, nothing more is read:
-//! a master that does not read holds up new connections, never the app and never the memory.
+//! wait between two turns. At most one message batch is unsent, and while it is, nothing more is
+//! read: a master that does not read holds up new connections, never the app and never the memory.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,7 +43,8 @@ pub(crate) enum Turn {
     Connection(Connection),
     /// No connection follows; every one before has been returned. The owner tells the app.
     Draining(Drain),
-    /// Nothing more without waiting: for input, for output if `write`, for a change, or until `until`.
+    /// Nothing more without waiting: for input, for output if `write`, for a change, or until
+    /// `until`.
     Wait { write: bool, until: Instant },
     /// The channel has ended, and everything that came before has been delivered.
     Ended,
@@ -136,19 +137,20 @@ impl<S: AsFd> Channel<S> {
         }
     }
 
-    /// Handles one message that has arrived, or reads. False: there is nothing to do without waiting.
+    /// Handles one message that has arrived, or reads. False: there is nothing to do without
+    /// waiting.
     fn next_message(&mut self, intake: Intake) -> bool {
         #[cfg(feature = "tokio")]
         if intake == Intake::Hold {
             return false;
         }
-        match self.arrived.pop_front() {
-            Some(delivery) => {
-                self.handle(delivery, intake);
-                true
-            }
-            None => self.read(),
+        if self.arrived.is_empty() && !self.read() {
+            return false;
         }
+        if let Some(delivery) = self.arrived.pop_front() {
+            self.handle(delivery, intake);
+        }
+        true
     }
 
     fn handle(&mut self, delivery: Delivery, intake: Intake) {
@@ -242,10 +244,14 @@ impl<S: AsFd> Channel<S> {
             match sys::send(&self.socket, &self.outbox) {
                 Ok(count) => drop(self.outbox.drain(..count)),
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return false,
-                // Nobody will ever read it; what the master sent before it went is still to be read.
+                // Nobody will ever read it; what the master sent before it went is still to be
+                // read.
                 Err(_) => self.outbox.clear(),
             }
         }
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

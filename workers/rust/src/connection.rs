@@ -14,8 +14,8 @@ use crate::sys;
 
 /// A client's connection. Dropping it closes the socket and gives its place back.
 ///
-/// Reading and writing block, as with a [`TcpStream`]; so set timeouts on the stream: the master does
-/// not watch what a client sends.
+/// Reading and writing block, as with a [`TcpStream`]; so set timeouts on the stream: the master
+/// does not watch what a client sends.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
@@ -68,8 +68,8 @@ impl Connection {
         Active::new(self.open.shared())
     }
 
-    /// Takes the connection apart. It counts as open until the [`Open`] guard is dropped, so keep the
-    /// guard for as long as the stream.
+    /// Takes the connection apart. It counts as open until the [`Open`] guard is dropped, so keep
+    /// the guard for as long as the stream.
     pub fn into_parts(self) -> (Stream, Peer, Open) {
         (self.stream, self.peer, self.open)
     }
@@ -92,7 +92,8 @@ impl Write for Connection {
 }
 
 impl Stream {
-    /// The stream of a descriptor that was handed over; None, and closed, if it is no stream socket.
+    /// The stream of a descriptor that was handed over; None, and closed, if it is no stream
+    /// socket.
     pub(crate) fn from_descriptor(fd: OwnedFd) -> Option<Self> {
         match sys::stream_family(&fd)? {
             AddressFamily::UNIX => Some(Self::Unix(fd.into())),

@@ -1,4 +1,4 @@
-//! Reads what the master gave this process (docs/PROTOCOL.md §1) and claims the control channel, once.
+//! Reads what the master gave this process (PROTOCOL.md §1) and claims the channel, once.
 
 use std::env;
 use std::io;
@@ -35,7 +35,8 @@ pub(crate) struct Claim {
     pub(crate) identity: Identity,
 }
 
-/// Claims the channel. None: there is no master, or another process or an earlier call has claimed it.
+/// Claims the channel. None: there is no master, or another process or an earlier call has claimed
+/// it.
 pub(crate) fn claim() -> io::Result<Option<Claim>> {
     let Some(control) = descriptor("TENFOLD_CONTROL_FD")? else {
         return Ok(None);
@@ -59,7 +60,8 @@ pub(crate) fn claim() -> io::Result<Option<Claim>> {
         return Err(named(io::Error::new(io::ErrorKind::InvalidInput, "no Unix stream socket")));
     }
     if let Some(load) = load {
-        // This dialect reports on the channel; the page is for those that do not. Adopted to close it.
+        // This dialect reports on the channel; the page is for those that do not. Adopted to close
+        // it.
         drop(sys::inherit(load));
     }
     let identity = Identity {

@@ -17,8 +17,8 @@ use crate::worker::{self, Worker};
 /// The name of the listener where no master gave it one.
 pub(crate) const OWN_LISTENER: &str = "main";
 
-/// After running out of descriptors or memory, accepting is tried again when a connection closes here,
-/// or after this time: what ran out may be the whole machine's.
+/// After running out of descriptors or memory, accepting is tried again when a connection closes
+/// here, or after this time: what ran out may be the whole machine's.
 pub(crate) const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections from a master if there is one, else from a port that this process binds.
@@ -67,7 +67,8 @@ impl Server {
         Ok(Self(Source::Own(Own { listener, shared })))
     }
 
-    /// See [`Worker::max_connections`]. Without a master further clients wait in the kernel's backlog.
+    /// See [`Worker::max_connections`]. Without a master further clients wait in the kernel's
+    /// backlog.
     #[must_use]
     pub fn max_connections(self, max: u32) -> Self {
         match self.0 {

@@ -1,4 +1,4 @@
-//! What the channel's owner and the app share: absolute counts, held by guards, and the master's wishes.
+//! What the channel's owner and the app share: counts held by guards, and the master's wishes.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

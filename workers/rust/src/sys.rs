@@ -1,4 +1,4 @@
-//! Every system call of this crate that is not plain std, and its only unsafe line: adopting an inherited descriptor.
+//! Every system call that is not plain std, and the only unsafe code: adopting a descriptor.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! The blocking worker: whoever calls `accept` also reports, so the heartbeat says that it still does.
+//! The blocking worker: who calls `accept` also reports, so the heartbeat says that it does.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,8 +38,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Takes the control channel that this process was started with. None: there is no master, or the
-    /// channel has been taken, by an earlier call or by the process that this one is a child of.
+    /// Takes the control channel that this process was started with. None: there is no master, or
+    /// the channel has been taken, by an earlier call or by the process that this one is a child
+    /// of.
     ///
     /// # Errors
     /// The environment promises a channel that is not there, or a protocol version that this crate
@@ -62,8 +63,8 @@ impl Worker {
         self
     }
 
-    /// Tells the master that connections may come. The first `accept` does it too; earlier only pays
-    /// off if something lies between the two.
+    /// Tells the master that connections may come. The first `accept` does it too; earlier only
+    /// pays off if something lies between the two.
     ///
     /// # Errors
     /// Those of waiting; a lost master is no error, see [`Worker::accept`].
@@ -74,7 +75,8 @@ impl Worker {
     }
 
     /// Waits for the next connection; its ack has been sent. None: this worker drains, because the
-    /// master said so or is gone ([`Handle::drain`] tells which). Then finish what is open and leave.
+    /// master said so or is gone ([`Handle::drain`] tells which). Then finish what is open and
+    /// leave.
     ///
     /// Reports are sent from here, so call it again soon: give connections to threads, or know that
     /// the master may take a worker that is silent for seconds for stuck.

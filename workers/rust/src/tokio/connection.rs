@@ -80,8 +80,8 @@ impl Connection {
         Active::new(self.open.shared())
     }
 
-    /// Takes the connection apart. It counts as open until the [`Open`] guard is dropped, so keep the
-    /// guard for as long as the stream.
+    /// Takes the connection apart. It counts as open until the [`Open`] guard is dropped, so keep
+    /// the guard for as long as the stream.
     pub fn into_parts(self) -> (Stream, Peer, Open) {
         (self.stream, self.peer, self.open)
     }

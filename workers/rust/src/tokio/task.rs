@@ -18,7 +18,8 @@ use crate::sys;
 /// waits for the other in between.
 pub(super) const WAITING_MAX: usize = 8;
 
-/// How often the task looks at the clock; a delay of the runtime longer than this is always noticed.
+/// How often the task looks at the clock; a delay of the runtime longer than this is always
+/// noticed.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What a client sends right after it connects has arrived by then; the same as for Node workers.
@@ -169,8 +170,8 @@ enum Awaited {
     Change,
 }
 
-/// Waits until the socket is ready, and forgets that it is: what follows is input or output that goes
-/// on until it would block, and an event in between announces itself anew.
+/// Waits until the socket is ready, and forgets that it is: what follows is input or output that
+/// goes on until it would block, and an event in between announces itself anew.
 async fn ready(socket: &UnixStream, interest: Option<Interest>) {
     let Some(interest) = interest else {
         return std::future::pending().await;

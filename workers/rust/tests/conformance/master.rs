@@ -1,4 +1,4 @@
-//! A master of one worker: starts it as docs/PROTOCOL.md says, hands it sockets and reads what it says.
+//! A master of one worker: starts it as PROTOCOL.md says, hands it sockets, reads what it says.
 
 use std::fs;
 use std::io::{IoSlice, Read, Write};
@@ -6,27 +6,24 @@ use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use command_fds::{CommandFdExt, FdMapping};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
+use crate::setup::{Setup, command};
 use crate::target::{PATIENCE, Target};
 
 /// The smallest send buffer that Linux gives: a few short lines.
 const SMALL_BUFFER: usize = 4608;
 
-/// How the worker's process is set up.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Setup {
-    pub(crate) max_connections: Option<u32>,
-    /// The worker can send only a few lines before the master has to read.
-    pub(crate) small_buffer: bool,
-}
+/// A worker that leaves at a word, wrongly, has left by then.
+const LEAVING: Duration = Duration::from_millis(400);
 
 /// The master's side. Dropping it kills the worker.
 pub(crate) struct Master {
@@ -225,28 +222,29 @@ impl Master {
         fs::read_dir(path).expect("the worker lives").count()
     }
 
-    /// Whether the worker still runs.
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("our own child").is_none()
+    /// Gives a worker that is about to leave the time to do so, which it must not.
+    pub(crate) fn assert_stays(&mut self) {
+        let left = self.wait_for_exit(LEAVING);
+        assert!(!left, "{:?} left an open connection", self.target.command);
     }
 
     /// Waits for the worker to end by itself; reads on, as a master does.
     pub(crate) fn exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
-        let ended = self.child.id();
-        let pid = rustix::process::Pid::from_raw(ended.cast_signed()).expect("a pid");
-        let flags = rustix::process::PidfdFlags::empty();
-        let process = rustix::process::pidfd_open(pid, flags).expect("an unreaped child");
-        loop {
+        while !self.wait_for_exit(Duration::from_millis(50)) {
             self.sent_so_far();
-            if let Some(status) = self.child.try_wait().expect("our own child") {
-                return status;
-            }
             assert!(Instant::now() < deadline, "{:?} does not end", self.target.command);
-            let mut polled = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
-            let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-            rustix::event::poll(&mut polled, Some(&timeout)).expect("poll");
         }
+        self.child.wait().expect("our own child")
+    }
+
+    /// Whether the worker has ended within `timeout`.
+    fn wait_for_exit(&self, timeout: Duration) -> bool {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a pid");
+        let process = pidfd_open(pid, PidfdFlags::empty()).expect("an unreaped child");
+        let mut polled = [PollFd::new(&process, PollFlags::IN)];
+        let timeout = Timespec::try_from(timeout).expect("a short time");
+        rustix::event::poll(&mut polled, Some(&timeout)).expect("poll") == 1
     }
 }
 
@@ -256,23 +254,6 @@ impl Drop for Master {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn command(target: &Target, setup: Setup, descriptors: [OwnedFd; 3]) -> Command {
-    let (program, arguments) = target.command.split_first().expect("a command has a word");
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-    command.env("TENFOLD_CONTROL_FD", "100").env("TENFOLD_TOKEN_FD", "101");
-    command.env("TENFOLD_LOAD_FD", "102").env("TENFOLD_PROTOCOL", "1");
-    command.env("TENFOLD_SLOT", "0").env("NODE_APP_INSTANCE", "0").env("TENFOLD_WORKERS", "1");
-    command.env("TENFOLD_WORKER", "1").env("TENFOLD_INSTANCE", "0".repeat(32));
-    if let Some(max) = setup.max_connections {
-        command.env("MAX_CONNECTIONS", max.to_string());
-    }
-    let mappings = descriptors.into_iter().zip(100..);
-    let mappings = mappings.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
-    command.fd_mappings(mappings.collect()).expect("three different numbers");
-    command
 }
 
 /// Waits until `condition` holds; for what announces itself nowhere, such as a closed descriptor.
