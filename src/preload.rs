@@ -9,8 +9,8 @@ const SOURCE: &str = include_str!("../workers/node/preload.cjs");
 
 /// Writes the preload below `directory`, at a path that its content determines, unless it is there.
 ///
-/// The path is stable: masters of one version share it, and nothing removes it, because a worker may
-/// start a child that loads it at any time. It is readable by all: workers may run as another user.
+/// The path is stable: masters of one version share it, and nothing removes it, because a worker
+/// may start a child that loads it at any time. It is readable by all, for workers of another user.
 ///
 /// # Errors
 /// Those of writing in the directory.

@@ -1,5 +1,5 @@
-//! Connection mode: accepts, chooses a worker, hands the socket over, and answers for what no worker
-//! takes.
+//! Connection mode: accepts, chooses a worker, hands the socket over, and answers for what no
+//! worker takes.
 
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -118,8 +118,8 @@ impl Reactor {
             match self.waiting.remove(&grant.ticket) {
                 Some(connection) => self.hand_over(now, grant, connection),
                 None => {
-                    // Every waiter of `Balance` has its connection here, so this cannot happen; if it
-                    // did, the place in the account must not leak.
+                    // Every waiter of `Balance` has its connection here, so this cannot happen;
+                    // if it did, the place in the account must not leak.
                     let more = self.balance().withdraw(now, grant.worker);
                     self.deliver(now, more);
                 }

@@ -1,8 +1,8 @@
 //! Knows which servers the app has, who serves them, and which listeners feed them.
 //!
-//! A server is what the app listens on, the same for all workers (Node's cluster handle); a listener
-//! is what the master listens on. One server has one listener where the app asked, or those that
-//! the configuration puts in its place.
+//! A server is what the app listens on, the same for all workers (Node's cluster handle); a
+//! listener is what the master listens on. One server has one listener where the app asked, or
+//! those that the configuration puts in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! The master's end of one worker: its control channel and what is under way on it.
 //!
-//! A link decides nothing. It turns lines into [`Said`], sends what it is told, and keeps its copy of
-//! every connection it handed over until the worker's answer, so that none is lost with a worker.
+//! A link decides nothing. It turns lines into [`Said`], sends what it is told, and keeps its copy
+//! of every connection it handed over until the worker's answer: none is lost with a worker.
 
 mod inbox;
 mod native;
@@ -268,7 +268,7 @@ impl Link {
         self.say(NodeSession::disconnect)
     }
 
-    /// Asks to be told when the worker's open count is below `open`. Native workers report it anyway.
+    /// Asks to be told when the worker's open count is below `open`. Native workers report anyway.
     pub(crate) fn watch(&mut self, open: u32) -> Result<(), Stuck> {
         self.say(|_| NodeSession::watch(open))
     }

@@ -187,7 +187,7 @@ impl NodeSession {
 
     /// The message that carries one connection; `seq` comes back in the worker's answer.
     pub(crate) fn connection(seq: u64, key: ServerKey) -> Vec<u8> {
-        // Written by hand: it is sent once per connection, and JSON building costs more than sendmsg.
+        // Written by hand: sent once per connection, and building JSON costs more than sendmsg.
         format!(
             "{{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{{\"cmd\":\"NODE_CLUSTER\",\
              \"act\":\"newconn\",\"key\":{},\"seq\":{seq}}}}}\n",
@@ -259,14 +259,16 @@ fn datagram(wire: &Wire<'_>, family: Family) -> Option<Place> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Said {
-        NodeSession::default().read(text.as_bytes())
+    fn read(text: impl AsRef<str>) -> Said {
+        NodeSession::default().read(text.as_ref().as_bytes())
     }
 
     #[test]
     fn a_listen_request_names_its_place() {
         let Said::Asks(request) = read(
-            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":"127.0.0.1","port":3456,"addressType":4,"flags":0,"backlog":false,"seq":1}"#,
+            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"#.to_owned()
+                + r#""address":"127.0.0.1","port":3456,"addressType":4,"flags":0,"#
+                + r#""backlog":false,"seq":1}"#,
         ) else {
             panic!("not a listen request")
         };
@@ -276,7 +278,7 @@ mod tests {
 
     #[test]
     fn unix_udp_and_inherited_places_are_told_apart() {
-        let place = |fields: &str| match read(&format!(
+        let place = |fields: &str| match read(format!(
             r#"{{"cmd":"NODE_CLUSTER","act":"queryServer",{fields},"seq":1}}"#
         )) {
             Said::Asks(request) => request.place,
@@ -297,7 +299,7 @@ mod tests {
     #[test]
     fn the_preload_tells_the_kind_of_the_next_server_only() {
         let mut session = NodeSession::default();
-        let ask = br#"{"cmd":"NODE_CLUSTER","act":"queryServer","address":null,"port":1,"addressType":4,"seq":1}"#;
+        let ask = br#"{"cmd":"NODE_CLUSTER","act":"queryServer","port":1,"addressType":4,"seq":1}"#;
         session.read(br#"{"cmd":"NODE_TENFOLD","act":"server","kind":"http"}"#);
         let kinds = [session.read(ask), session.read(ask)].map(|said| match said {
             Said::Asks(request) => request.kind,

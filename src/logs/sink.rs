@@ -3,8 +3,8 @@
 //! O_NONBLOCK belongs to the open file description, which the shell, our workers and the container
 //! runtime share with us: setting it breaks them (`cat` ends with EAGAIN). So, by kind:
 //! - pipe, terminal: re-opened through /proc/self/fd, which gives a description of our own that can
-//!   be non-blocking. Where that is denied (no /proc, or the user was changed since), poll first and
-//!   write no more than a writable one takes; another writer of the same pipe can still win the
+//!   be non-blocking. Where that is denied (no /proc, or the user was changed since), poll first
+//!   and write no more than a writable one takes; another writer of the same pipe can still win the
 //!   race between the two and make that one write wait.
 //! - socket (journald): MSG_DONTWAIT, per call. It cannot be re-opened (ENXIO).
 //! - regular file, /dev/null: plain writes; they do not wait for a reader. Re-opening a file would

@@ -162,7 +162,7 @@ impl Launcher {
 }
 
 /// The environment that workers inherit: ours, less what speaks to us alone (NOTIFY_SOCKET,
-/// WATCHDOG_*, LISTEN_*, TENFOLD_*, a cluster primary's or parent's own), plus the configured names.
+/// WATCHDOG_*, LISTEN_*, TENFOLD_*, a cluster primary's own), plus the configured names.
 pub(crate) fn inherited(
     ours: impl Iterator<Item = (OsString, OsString)>,
     config: &Config,

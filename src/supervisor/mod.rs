@@ -1,4 +1,5 @@
-//! Runs control: carries out what `Fleet` decides about processes, and tells it what happens to them.
+//! Runs control: carries out what `Fleet` decides about processes, and tells it what becomes of
+//! them.
 //!
 //! One loop on the main thread, which alone forks. Every turn takes one thing that happened, gives
 //! it to the fleet, and carries out the answer. Absent on purpose: a second loop for stopping, and
@@ -252,7 +253,8 @@ impl Supervisor {
             Report::Ready(worker) => {
                 if let Some(process) = self.processes.get_mut(&worker) {
                     process.bypass = Bypass::Settled;
-                    tracing::debug!(%worker, slot = %process.slot, pid = process.child.pid(), "ready");
+                    let pid = process.child.pid();
+                    tracing::debug!(%worker, slot = %process.slot, pid, "worker is ready");
                 }
                 self.on(Event::Ready { worker });
                 self.announce_ready();

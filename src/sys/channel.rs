@@ -88,7 +88,7 @@ pub fn is_too_many_in_flight(error: &io::Error) -> bool {
 /// number of bytes; 0 means that the peer closed its end.
 ///
 /// At most [`MAX_RECEIVED_FDS`] descriptors are kept per call. The kernel never joins two messages
-/// that carry descriptors, so those belong to the first message that begins in these bytes.
+/// that carry descriptors, so those belong to the last message that begins in these bytes.
 ///
 /// # Errors
 /// `WouldBlock` if nothing is there (whatever the descriptor's own blocking flag);
