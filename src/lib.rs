@@ -36,7 +36,7 @@ use config::{Config, Listeners};
 use dispatch::{Bound, DispatchSettings, ReadyWhen, Wires};
 use link::orders::ORDERS_MAX;
 use logs::{LogHandle, Logs};
-use policy::{Balance, Fleet, FleetSettings, QueueBounds, StopTimes, WorkerBounds};
+use policy::{Balance, Fleet, FleetSettings, StopTimes, WorkerBounds};
 use supervisor::request::REQUESTS_MAX;
 use supervisor::{Ending, Parts, Signals, Supervisor, Terminal};
 
@@ -224,10 +224,7 @@ fn dispatch_settings(
         listeners: config.listen.clone(),
         bound,
         fallback: config.fallback_listen.clone(),
-        queue: QueueBounds {
-            max: config.queue.max.resolve(host.nofile),
-            timeout: config.queue.timeout,
-        },
+        queue: config.queue.of_connections(host.nofile),
         bounds: WorkerBounds {
             limit: config.workers.limit.resolve(),
             max_connections: config.workers.max_connections.resolve(host.worker_nofile),

@@ -94,18 +94,24 @@ pub(super) struct RunFlags {
     /// Where to listen: HOST:PORT, :PORT, unix:PATH or systemd[:NAME]; repeatable
     #[arg(short, long, value_name = "ADDR")]
     listen: Vec<String>,
-    /// What is dispatched: auto or connection
+    /// What is dispatched: auto, request or connection
     #[arg(short, long)]
     mode: Option<String>,
     /// How workers speak: auto, node or native
     #[arg(long)]
     dialect: Option<String>,
-    /// How many connections may wait
+    /// How many requests one worker may hold at once
+    #[arg(long, value_name = "N|auto", allow_hyphen_values = true)]
+    limit: Option<String>,
+    /// How many requests or connections may wait
     #[arg(long, value_name = "N|auto", allow_hyphen_values = true)]
     queue: Option<String>,
-    /// How long a connection may wait: 10s, 500ms
-    #[arg(long, value_name = "TIME")]
+    /// How long one may wait: 1s, 500ms
+    #[arg(long, value_name = "TIME|auto")]
     queue_timeout: Option<String>,
+    /// Where health, metrics and status are read: HOST:PORT, auto or off
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
     /// Configuration file [default: $TENFOLD_CONFIG, then ./tenfold.toml]
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
@@ -136,8 +142,10 @@ impl RunFlags {
             listen,
             one("mode", "--mode", &self.mode),
             one("dialect", "--dialect", &self.dialect),
+            one("workers.limit", "--limit", &self.limit),
             one("queue.max", "--queue", &self.queue),
             one("queue.timeout", "--queue-timeout", &self.queue_timeout),
+            one("admin", "--admin", &self.admin),
             one("name", "--name", &self.name),
             one("log", "--log", &self.log),
         ]

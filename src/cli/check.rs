@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::num::NonZeroU16;
 
 use super::{Check, CommandGiven};
-use crate::config::{CountReason, HostFacts, QueueMax};
+use crate::config::{Config, CountReason, HostFacts, Mode};
+use crate::policy::QueueBounds;
 
 impl Check {
     /// The whole report; it ends with a newline. Values of `env` are not in it.
@@ -55,15 +56,26 @@ impl Check {
             let max_connections = self.config.workers.max_connections.resolve(nofile.soft);
             lines.push(("connections", format!("{max_connections} per worker")));
         }
-        let queue = self.config.queue;
-        let max = match (queue.max, &facts.nofile) {
-            (QueueMax::Auto, Err(_)) => "auto".to_owned(),
-            (max, Ok(nofile)) => max.resolve(nofile.hard).to_string(),
-            (QueueMax::Fixed(max), Err(_)) => max.to_string(),
-        };
-        let timeout = humantime::format_duration(queue.timeout);
-        lines.push(("queue", format!("{max} per listener, {timeout} at most")));
+        lines.push(("queue", self.queue(facts)));
         lines
+    }
+
+    /// The bounds of a listener's queue in the mode that its configuration has, or in each.
+    fn queue(&self, facts: &HostFacts) -> String {
+        let Config { queue, workers, listen, .. } = &self.config;
+        let shown = |bounds: QueueBounds| {
+            let timeout = humantime::format_duration(bounds.timeout);
+            format!("{} per listener, {timeout} at most", bounds.max)
+        };
+        let requests = shown(queue.of_requests(self.count(facts).0, workers.limit.resolve()));
+        let hard = facts.nofile.as_ref().map_or(u64::MAX, |nofile| nofile.hard);
+        let connections = shown(queue.of_connections(hard));
+        match listen.options.mode {
+            Mode::Request => requests,
+            Mode::Connection => connections,
+            Mode::Auto if requests == connections => requests,
+            Mode::Auto => format!("{requests}; in connection mode {connections}"),
+        }
     }
 }
 

@@ -1,13 +1,17 @@
 //! The resolved configuration as text: each key, its value in TOML and where it came from.
 
+mod request;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::listen::{AppAddress, Backlog, Listen, ListenOptions, Listeners, Protocol};
+use super::request::{MaxClients, ProxyProtocol};
 use super::resolve::{self, shown};
-use super::settings::{Config, Count, Limit, MaxConnections, Mode, Name, OomScore, QueueMax};
+use super::settings::{
+    Config, Count, Limit, MaxConnections, Mode, Name, OomScore, QueueMax, QueueTimeout,
+};
 
 /// One key as `check` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,14 +36,15 @@ pub(crate) fn describe(config: &Config, origins: &BTreeMap<&'static str, String>
 
 fn value(config: &Config, key: &'static str) -> Option<String> {
     let Config { workers, queue, restart, shutdown, listen, .. } = config;
-    let ListenOptions { mode, backlog, defer_accept, protocol, max_connections } = listen.options;
+    let ListenOptions { mode, backlog, defer_accept, .. } = listen.options;
+    let ListenOptions { protocol, max_connections, proxy_protocol, .. } = listen.options;
     let value = match key {
         "name" => match &config.name {
             Name::Given(name) | Name::Derived(name) => quoted(name),
         },
         "command" => list(config.command.words.iter().map(|word| quoted(word.to_string_lossy()))),
         "directory" => quoted(config.directory.display()),
-        "mode" => mode_word(mode).to_owned(),
+        "mode" => mode_word(mode),
         "dialect" => word(&resolve::DIALECTS, config.dialect),
         "logs" => word(&resolve::OUTPUTS, config.logs),
         "log" => word(&resolve::FORMATS, config.log),
@@ -52,6 +57,7 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         "listen.defer_accept" => defer_word(defer_accept),
         "listen.protocol" => protocol_word(protocol),
         "listen.max_connections" => max_word(max_connections),
+        "listen.proxy_protocol" => proxy_word(proxy_protocol),
         "workers.count" => match workers.count {
             Count::ByCommand => return None,
             Count::Auto => quoted("auto"),
@@ -80,14 +86,17 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
             QueueMax::Auto => quoted("auto"),
             QueueMax::Fixed(max) => max.to_string(),
         },
-        "queue.timeout" => quoted(shown(queue.timeout)),
+        "queue.timeout" => match queue.timeout {
+            QueueTimeout::Auto => quoted("auto"),
+            QueueTimeout::Fixed(timeout) => quoted(shown(timeout)),
+        },
         "restart.base" => quoted(shown(restart.base)),
         "restart.cap" => quoted(shown(restart.cap)),
         "restart.healthy" => quoted(shown(restart.healthy)),
         "shutdown.total" => quoted(shown(shutdown.total)),
         "shutdown.delay" => quoted(shown(shutdown.delay)),
         "shutdown.interactive_grace" => quoted(shown(shutdown.interactive_grace)),
-        _ => unreachable!("{key} is in the table of keys and has a value here; a test says so"),
+        _ => return request::value(config, key),
     };
     Some(value)
 }
@@ -106,11 +115,8 @@ fn word<T: PartialEq + Copy>(choices: &[(&str, T)], value: T) -> String {
     quoted(word.expect("every value has a word"))
 }
 
-fn mode_word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Auto => "\"auto\"",
-        Mode::Connection => "\"connection\"",
-    }
+fn mode_word(mode: Mode) -> String {
+    word(&resolve::MODES, mode)
 }
 
 fn backlog_word(backlog: Backlog) -> String {
@@ -128,8 +134,15 @@ fn protocol_word(protocol: Protocol) -> String {
     word(&resolve::PROTOCOLS, protocol)
 }
 
-fn max_word(max: Option<NonZeroU32>) -> String {
-    max.map_or_else(|| quoted("off"), |max| max.to_string())
+fn max_word(max: MaxClients) -> String {
+    match max {
+        MaxClients::Auto => quoted("auto"),
+        MaxClients::Fixed(max) => max.to_string(),
+    }
+}
+
+fn proxy_word(proxy_protocol: ProxyProtocol) -> String {
+    word(&resolve::PROXY_PROTOCOLS, proxy_protocol)
 }
 
 /// The listeners as one list; a plain address where a listener has nothing of its own.
@@ -150,11 +163,12 @@ fn table(item: &Listen, usual: &ListenOptions) -> String {
     }
     fields.extend(on.as_ref().map(|on| format!("on = {}", quoted(on))));
     let own = [
-        ("mode", mode_word(options.mode).to_owned(), mode_word(usual.mode).to_owned()),
+        ("mode", mode_word(options.mode), mode_word(usual.mode)),
         ("backlog", backlog_word(options.backlog), backlog_word(usual.backlog)),
         ("defer_accept", defer_word(options.defer_accept), defer_word(usual.defer_accept)),
         ("protocol", protocol_word(options.protocol), protocol_word(usual.protocol)),
         ("max_connections", max_word(options.max_connections), max_word(usual.max_connections)),
+        ("proxy_protocol", proxy_word(options.proxy_protocol), proxy_word(usual.proxy_protocol)),
     ];
     let differing = own.into_iter().filter(|(_, value, usual)| value != usual);
     fields.extend(differing.map(|(field, value, _)| format!("{field} = {value}")));

@@ -2,10 +2,12 @@
 //!
 //! `resolve` holds the bounds as code; tests hold the two together.
 
+mod request;
+
 use super::nearest::nearest;
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// Dotted, as in the file and in `--set`.
     pub name: &'static str,
@@ -51,7 +53,21 @@ const fn key(
 }
 
 /// All keys in the order of the example file; keys of one table stand together.
-pub static KEYS: &[Key] = &[
+pub static KEYS: &[Key] = &ALL;
+
+const ALL: [Key; POOL.len() + request::KEYS.len()] = {
+    let mut all = [POOL[0]; POOL.len() + request::KEYS.len()];
+    let mut index = 0;
+    while index < all.len() {
+        all[index] =
+            if index < POOL.len() { POOL[index] } else { request::KEYS[index - POOL.len()] };
+        index += 1;
+    }
+    all
+};
+
+/// The keys that do not depend on what is dispatched.
+const POOL: &[Key] = &[
     key(
         "name",
         "What this instance is called; unset: the name of the directory, then NAME-2.",
@@ -75,8 +91,9 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "mode",
-        "What is dispatched.",
-        "\"auto\" or \"connection\" (the same in this version)",
+        "What is dispatched: single requests or whole connections; auto: requests to servers of\n\
+         plain HTTP, connections to others.",
+        "\"auto\", \"request\" or \"connection\"",
         Default("\"auto\""),
         Restart,
     ),
@@ -106,6 +123,43 @@ pub static KEYS: &[Key] = &[
         "The least urgent of tenfold's own lines that is written.",
         "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
         Default("\"info\""),
+        Reload,
+    ),
+    key(
+        "admin",
+        "Where health, metrics and status are read; auto: 127.0.0.1:9900, or [::]:9900 as PID 1,\n\
+         where other hosts get health and metrics only.",
+        "HOST:PORT, :PORT, [V6]:PORT, \"auto\" or \"off\"",
+        Default("\"auto\""),
+        Restart,
+    ),
+    key(
+        "trusted_proxies",
+        "Peers whose X-Forwarded-*, X-Request-Id and PROXY headers count; private: loopback,\n\
+         RFC 1918, 100.64/10, link-local and unique local addresses.",
+        "a list of \"private\", addresses and networks such as \"192.0.2.0/24\"",
+        Default("[\"private\"]"),
+        Reload,
+    ),
+    key(
+        "sticky",
+        "Which clients keep their worker, by a cookie; auto: those of Socket.IO.",
+        "\"auto\", \"on\" or \"off\"",
+        Default("\"auto\""),
+        Reload,
+    ),
+    key(
+        "unlimited",
+        "Routes that wait instead of working (long polls) and do not count for workers.limit.",
+        "a list of paths; a * at the end is every path that begins so",
+        Unset("[\"/socket.io/*\"]"),
+        Reload,
+    ),
+    key(
+        "retries",
+        "Whether a request that a worker lost is sent to another, where that cannot do harm.",
+        "true or false",
+        Default("true"),
         Reload,
     ),
     key(
@@ -147,10 +201,18 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "listen.max_connections",
-        "Connections of one listener at once, waiting or with a worker.",
-        "1 to 1000000 or \"off\"",
-        Default("\"off\""),
+        "Client connections that one listener holds in request mode, idle ones included; auto:\n\
+         (open files - 256) / 2.",
+        "1 to 1000000 or \"auto\"",
+        Default("\"auto\""),
         Reload,
+    ),
+    key(
+        "listen.proxy_protocol",
+        "Whether connections of trusted proxies begin with a PROXY header (request mode).",
+        "\"on\" or \"off\"",
+        Default("\"off\""),
+        Restart,
     ),
     key(
         "workers.count",
@@ -162,7 +224,8 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "workers.max_connections",
-        "Open connections one worker may hold; auto: (open files - 256) / 2.",
+        "Open connections one worker may hold, and streams in request mode; auto:\n\
+         (open files - 256) / 2.",
         "1 to 1000000 or \"auto\"",
         Default("\"auto\""),
         Reload,
@@ -232,17 +295,18 @@ pub static KEYS: &[Key] = &[
     ),
     key(
         "queue.max",
-        "Connections that may wait per listener; auto: (open files - 256) / 2, at most 16384.",
+        "What may wait per listener. Auto, requests: the sum of all workers' limits, at most\n\
+         1000; connections: (open files - 256) / 2, at most 16384.",
         "0 to 1000000 or \"auto\"",
         Default("\"auto\""),
         Reload,
     ),
     key(
         "queue.timeout",
-        "How long one may wait. 10s outlasts the restart of a crashed worker and stays below the\n\
-         usual 15s to 60s patience of clients and balancers.",
-        "duration, 1ms to 10m",
-        Default("\"10s\""),
+        "How long it may wait. Auto, requests: 1s, so that its client is still there;\n\
+         connections: 10s, which outlasts the restart of a crashed worker.",
+        "duration, 1ms to 10m, or \"auto\"",
+        Default("\"auto\""),
         Reload,
     ),
     key(

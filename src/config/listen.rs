@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::request::{MaxClients, ProxyProtocol};
 use super::settings::Mode;
 
 /// `sun_path` holds 108 bytes, one of them the final NUL (unix(7)).
@@ -51,8 +52,10 @@ pub struct ListenOptions {
     pub defer_accept: Option<Duration>,
     /// How a connection that cannot be served is turned away.
     pub protocol: Protocol,
-    /// Connections of this listener at once, waiting or with a worker; none: unbounded here.
-    pub max_connections: Option<NonZeroU32>,
+    /// Client connections it holds in request mode.
+    pub max_connections: MaxClients,
+    /// Whether connections begin with a PROXY header, in request mode.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// Connections the kernel holds until we accept them.

@@ -13,9 +13,11 @@ mod keys;
 mod layers;
 mod listen;
 mod nearest;
+mod request;
 mod resolve;
 mod runtime_dir;
 mod settings;
+mod size;
 mod value;
 
 pub use command::Kind;
@@ -29,11 +31,15 @@ pub use host::{Denied, HostFacts, Nofile};
 pub use keys::{Change, Example, KEYS, Key, example};
 pub(crate) use layers::{Flag, Layers};
 pub use listen::{Address, AppAddress, Backlog, Host, Listen, ListenOptions, Listeners, Protocol};
+pub use request::{
+    Headers, MaxClients, ProxyProtocol, RequestLimits, RequestSettings, Route, Routes, ShedAnswer,
+    Sticky, Timeouts, TrustedProxies, TrustedProxy,
+};
 pub use resolve::DEMO_WORDS;
 pub(crate) use resolve::{Context, Work, resolve};
 pub use runtime_dir::{NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates};
 pub use settings::{
-    Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat, LogLevel,
-    MaxConnections, Mode, Name, OomScore, Queue, QueueMax, Restart, Shutdown, WorkerEnv,
-    WorkerOutput, Workers,
+    Admin, Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat, LogLevel,
+    MaxConnections, Mode, Name, OomScore, Queue, QueueMax, QueueTimeout, ReadyMin, Restart,
+    Shutdown, WorkerEnv, WorkerOutput, Workers,
 };

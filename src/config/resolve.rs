@@ -4,6 +4,7 @@
 mod command_line;
 mod credentials;
 mod listeners;
+mod request;
 mod worker_env;
 
 use std::collections::BTreeMap;
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use command_line::DEMO_WORDS;
-pub(super) use listeners::PROTOCOLS;
+pub(super) use listeners::{MODES, PROTOCOLS, PROXY_PROTOCOLS};
+pub(super) use request::STICKY;
 
 use super::count::COUNT_MAX;
 use super::environment::Environment;
@@ -21,7 +23,7 @@ use super::error::{ConfigError, ConfigErrors, Origin};
 use super::layers::Layers;
 use super::settings::{
     Config, Count, Dialect, Limit, LogFormat, LogLevel, MaxConnections, Name, OomScore, Queue,
-    QueueMax, Restart, Shutdown, WorkerOutput, Workers,
+    QueueMax, QueueTimeout, Restart, Shutdown, WorkerOutput, Workers,
 };
 use super::value::Value;
 
@@ -93,6 +95,10 @@ impl Resolver<'_> {
             queue: self.queue(),
             restart: self.restart(),
             shutdown: self.shutdown(),
+            admin: self.admin(),
+            ready_min: self.ready_min(),
+            metrics_app: self.take("metrics.app", None, |value| request::path(value).map(Some)),
+            request: self.request(),
             directory,
             env,
         }
@@ -200,7 +206,12 @@ impl Resolver<'_> {
                 let max = value.integer_or(0..=1_000_000, Some("auto"))?;
                 Ok(max.map_or(QueueMax::Auto, |max| QueueMax::Fixed(max as u32)))
             }),
-            timeout: self.duration("queue.timeout", 10 * SECOND, ms(1), 10 * MINUTE),
+            timeout: self.take("queue.timeout", QueueTimeout::Auto, |value| {
+                if value.as_text() == Some("auto") {
+                    return Ok(QueueTimeout::Auto);
+                }
+                value.duration(ms(1)..=10 * MINUTE).map(QueueTimeout::Fixed)
+            }),
         }
     }
 

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::command::Kind;
-use super::listen::{Address, Listeners};
+use super::listen::{Address, Host, Listeners};
+use super::request::RequestSettings;
+use crate::policy::QueueBounds;
 
 /// Descriptors the master keeps for itself: log, control, channels and timers of 256 workers.
 const RESERVED_DESCRIPTORS: u64 = 256;
@@ -19,6 +21,10 @@ const RESERVED_DESCRIPTORS: u64 = 256;
 /// A waiting connection costs a descriptor and some hundred bytes; 16,384 of them stay below
 /// 10 MiB and are more than one turn of any pool can bring.
 const QUEUE_MAX_CEILING: u64 = 16_384;
+
+/// What may wait in request mode however many workers there are: at the usual 1 s of patience no
+/// pool that answers 1,000 requests a second leaves anybody waiting in vain.
+const REQUESTS_WAITING_CEILING: u32 = 1_000;
 
 /// One complete configuration; a reload builds a new one or changes nothing.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +57,49 @@ pub struct Config {
     pub restart: Restart,
     /// How everything ends.
     pub shutdown: Shutdown,
+    /// Where health, metrics and status are read.
+    pub admin: Admin,
+    /// Workers that must have been ready once for the start to count as done.
+    pub ready_min: ReadyMin,
+    /// The path of each worker's own metrics.
+    pub metrics_app: Option<String>,
+    /// What only request mode is told.
+    pub request: RequestSettings,
+}
+
+/// Where health, metrics and status are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// `127.0.0.1:9900`, or `[::]:9900` as PID 1; nowhere if that is taken.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// There, or the master does not start.
+    At {
+        /// The interface.
+        host: Host,
+        /// The port; 0 lets the kernel choose.
+        port: u16,
+    },
+}
+
+/// Workers that must have been ready once for the start to count as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadyMin {
+    /// Half of them, rounded up.
+    Auto,
+    /// That many, or all if there are fewer.
+    Fixed(NonZeroU16),
+}
+
+impl ReadyMin {
+    /// The number for a pool of `count`; 1 to `count`.
+    pub fn resolve(self, count: NonZeroU16) -> NonZeroU16 {
+        match self {
+            Self::Fixed(min) => min.min(count),
+            Self::Auto => NonZeroU16::new(count.get().div_ceil(2)).unwrap_or(NonZeroU16::MIN),
+        }
+    }
 }
 
 /// The instance's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with `.` or `-`.
@@ -125,6 +174,8 @@ pub enum Dialect {
 pub enum Mode {
     /// What fits the kind of server behind it.
     Auto,
+    /// Single requests.
+    Request,
     /// Whole connections.
     Connection,
 }
@@ -217,13 +268,16 @@ impl MaxConnections {
     pub fn resolve(self, nofile: u64) -> NonZeroU32 {
         match self {
             Self::Fixed(max) => max,
-            Self::Auto => {
-                let half = nofile.saturating_sub(RESERVED_DESCRIPTORS) / 2;
-                let half = u32::try_from(half).unwrap_or(u32::MAX);
-                NonZeroU32::new(half).unwrap_or(NonZeroU32::MIN)
-            }
+            Self::Auto => half_of_descriptors(nofile),
         }
     }
+}
+
+/// Half of what `nofile` leaves beside the reserve, at least 1.
+pub(super) fn half_of_descriptors(nofile: u64) -> NonZeroU32 {
+    let half = nofile.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let half = u32::try_from(half).unwrap_or(u32::MAX);
+    NonZeroU32::new(half).unwrap_or(NonZeroU32::MIN)
 }
 
 /// Exchanges one worker may hold in flight.
@@ -283,28 +337,60 @@ pub struct Queue {
     /// How many may wait.
     pub max: QueueMax,
     /// How long one may wait before it is shed.
-    pub timeout: Duration,
+    pub timeout: QueueTimeout,
 }
 
 /// How many may wait at one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueMax {
-    /// `(nofile − 256) / 2`, at most 16,384.
+    /// By what is dispatched.
     Auto,
     /// A number; 0 sheds at once.
     Fixed(u32),
 }
 
-impl QueueMax {
-    /// The bound for a master with a soft limit of `nofile` descriptors: each waiter holds one,
-    /// and as many again are on their way to a worker.
-    pub fn resolve(self, nofile: u64) -> usize {
-        match self {
-            Self::Fixed(max) => max as usize,
-            Self::Auto => {
-                let half = nofile.saturating_sub(RESERVED_DESCRIPTORS) / 2;
-                half.clamp(1, QUEUE_MAX_CEILING) as usize
+/// How long one may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueTimeout {
+    /// 1 s for requests, 10 s for connections.
+    Auto,
+    /// 1 ms to 10 minutes.
+    Fixed(Duration),
+}
+
+impl Queue {
+    /// The bounds of a connection listener, for a master with a soft limit of `nofile` descriptors:
+    /// each waiter holds one, and as many again are on their way to a worker.
+    ///
+    /// 10 s outlasts the restart of a crashed worker and stays below the usual 15 s to 60 s of
+    /// patience of clients and balancers.
+    pub fn of_connections(self, nofile: u64) -> QueueBounds {
+        let max = match self.max {
+            QueueMax::Fixed(max) => max as usize,
+            QueueMax::Auto => {
+                let half = u64::from(half_of_descriptors(nofile).get());
+                half.min(QUEUE_MAX_CEILING) as usize
             }
+        };
+        QueueBounds { max, timeout: self.wait(Duration::from_secs(10)) }
+    }
+
+    /// The bounds of a request listener, for a pool of `count` workers with this `limit` each: as
+    /// many as run may wait, so that a full queue is served within one more round.
+    pub fn of_requests(self, count: NonZeroU16, limit: NonZeroU32) -> QueueBounds {
+        let max = match self.max {
+            QueueMax::Fixed(max) => max,
+            QueueMax::Auto => {
+                limit.get().saturating_mul(count.get().into()).min(REQUESTS_WAITING_CEILING)
+            }
+        };
+        QueueBounds { max: max as usize, timeout: self.wait(Duration::from_secs(1)) }
+    }
+
+    fn wait(self, auto: Duration) -> Duration {
+        match self.timeout {
+            QueueTimeout::Auto => auto,
+            QueueTimeout::Fixed(timeout) => timeout,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::error::Origin;
+use super::size::Size;
 
 /// How many characters of a string an error shows: one line.
 const SHOWN_MAX: usize = 80;
@@ -166,6 +167,31 @@ impl Value {
         }
         if duration > *range.end() {
             return Err(format!("{text} is above {}", bound(range.end())));
+        }
+        Ok(duration)
+    }
+
+    /// A size in `range`, with its unit.
+    pub(super) fn size(&self, range: RangeInclusive<Size>) -> Result<u64, String> {
+        if let Data::Integer(number) = &self.data {
+            return Err(format!("{number} has no unit; write \"{number}KiB\" or \"{number}B\""));
+        }
+        let not_a_size = |_| format!("{} is not a size such as \"64KiB\"", self.shown());
+        let size = Size::parse(self.text().map_err(not_a_size)?)?;
+        if size < *range.start() {
+            return Err(format!("{size} is below {}", range.start()));
+        }
+        if size > *range.end() {
+            return Err(format!("{size} is above {}", range.end()));
+        }
+        Ok(size.0)
+    }
+
+    /// A duration of whole seconds in `range`.
+    pub(super) fn seconds(&self, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+        let duration = self.duration(range)?;
+        if duration.subsec_nanos() != 0 {
+            return Err(format!("{} is not whole seconds", self.shown()));
         }
         Ok(duration)
     }

@@ -67,7 +67,9 @@ fn report_has_settings_host_and_pool() {
         "  workers.count = \"auto\"                      # --workers",
         "  workers.user = unset",
         "  queue.max = 7                               # tenfold.toml:4",
-        "  queue.timeout = \"10s\"",
+        "  queue.timeout = \"auto\"",
+        "  trusted_proxies = [\"private\"]",
+        "  limits.response_buffer = \"1MiB\"",
     ] {
         assert!(lines.contains(&line), "{line}\nis not in\n{text}");
     }
@@ -75,7 +77,8 @@ fn report_has_settings_host_and_pool() {
                 open files    1024 soft, 524288 hard\n  runtime dir   /run/tenfold\n  \
                 pidfd         works\n  uid           0\n\
                 \npool\n  workers       2 (auto: CPU quota 2.5)\n  \
-                connections   384 per worker\n  queue         7 per listener, 10s at most\n";
+                connections   384 per worker\n  queue         7 per listener, 1s at most; \
+                in connection mode 7 per listener, 10s at most\n";
     assert!(text.ends_with(rest), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
 }

@@ -22,6 +22,7 @@ fn every_commented_line_of_the_example_can_be_uncommented() {
     let text: String = example()
         .replace("\"/srv/shop\"", "\"/\"")
         .replace("\"www-data\"", "\"root\"")
+        .replace("\"busy.html\"", "\"tenfold.toml\"")
         .lines()
         .map(|line| match line.strip_prefix('#') {
             Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),

@@ -1,7 +1,11 @@
 //! Where values come from, which source wins, and what they mean there.
 
 use std::fs;
+use std::net::Ipv6Addr;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
+
+use tenfold::config::{self, Admin, Mode, Route, TrustedProxy};
 
 use crate::Host;
 
@@ -95,6 +99,69 @@ fn shutdown_delay_follows_kubernetes() {
     assert_eq!(delay(kubernetes(), line), Duration::from_secs(5));
     let short = "tenfold --set shutdown.total=4s -- node x";
     assert_eq!(delay(kubernetes(), short), Duration::from_secs(2));
+}
+
+#[test]
+fn flags_of_request_mode_reach_their_keys() {
+    let config = Host::new().config("tenfold -m request --limit 20 --admin [::1]:9901 -- node x");
+    assert_eq!(config.listen.options.mode, Mode::Request);
+    assert_eq!(config.workers.limit.resolve().get(), 20);
+    let host = config::Host::Ip(Ipv6Addr::LOCALHOST.into());
+    assert_eq!(config.admin, Admin::At { host, port: 9901 });
+}
+
+#[test]
+fn queue_bounds_follow_the_mode_unless_they_are_given() {
+    let queue = |line: &str| Host::new().config(line).queue;
+    let number = |number| NonZeroU16::new(number).expect("it is not 0");
+    let limit = NonZeroU32::new(100).expect("it is not 0");
+    let auto = queue("tenfold -- node x");
+    let connections = auto.of_connections(1024);
+    assert_eq!((connections.max, connections.timeout), (384, Duration::from_secs(10)));
+    assert_eq!(auto.of_connections(1 << 20).max, 16_384);
+    let requests = auto.of_requests(number(4), limit);
+    assert_eq!((requests.max, requests.timeout), (400, Duration::from_secs(1)));
+    assert_eq!(auto.of_requests(number(16), limit).max, 1000);
+    let given = queue("tenfold --queue 2000 --queue-timeout 30s -- node x");
+    let requests = given.of_requests(number(4), limit);
+    assert_eq!(requests, given.of_connections(1024));
+    assert_eq!((requests.max, requests.timeout), (2000, Duration::from_secs(30)));
+}
+
+#[test]
+fn routes_networks_and_sizes_are_read() {
+    let host = Host::new().file(
+        "unlimited = ['/socket.io/*', '/poll']\n\
+         trusted_proxies = ['private', '192.0.2.7', '2001:db8::/32']\n\
+         [limits]\nbody_bytes = '10 MiB'\n[health]\npublic = ['/healthz']\n",
+    );
+    let request = host.config("tenfold -- node x").request;
+    let routes = [Route::Below("/socket.io/".into()), Route::Exactly("/poll".into())];
+    assert_eq!(request.unlimited.0, routes);
+    let network = |address: &str, prefix| TrustedProxy::Network {
+        address: address.parse().expect("an address"),
+        prefix,
+    };
+    assert_eq!(
+        request.trusted_proxies.0,
+        [TrustedProxy::Private, network("192.0.2.7", 32), network("2001:db8::", 32)]
+    );
+    assert_eq!(request.limits.body_bytes, Some(10 << 20));
+    assert_eq!(request.public_health, ["/healthz"]);
+}
+
+#[test]
+fn half_of_the_workers_must_have_been_ready() {
+    let number = |number| NonZeroU16::new(number).expect("it is not 0");
+    let min = |set: &str, count| {
+        let line = format!("tenfold --set health.ready_min={set} -- node x");
+        Host::new().config(&line).ready_min.resolve(number(count)).get()
+    };
+    for (set, count, expected) in
+        [("auto", 1, 1), ("auto", 2, 1), ("auto", 3, 2), ("auto", 10, 5), ("3", 10, 3), ("3", 2, 2)]
+    {
+        assert_eq!(min(set, count), expected, "{set} of {count}");
+    }
 }
 
 #[test]

@@ -10,24 +10,42 @@ use crate::config::listen::{
     Address, AppAddress, Backlog, Listen, ListenOptions, Listeners, Protocol,
 };
 use crate::config::nearest::nearest;
+use crate::config::request::{MaxClients, ProxyProtocol};
 use crate::config::settings::Mode;
 use crate::config::value::{Data, Field, Value};
 
 pub(in crate::config) const PROTOCOLS: [(&str, Protocol); 2] =
     [("tcp", Protocol::Tcp), ("http", Protocol::Http)];
 
+pub(in crate::config) const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 2] =
+    [("on", ProxyProtocol::On), ("off", ProxyProtocol::Off)];
+
+pub(in crate::config) const MODES: [(&str, Mode); 3] =
+    [("auto", Mode::Auto), ("request", Mode::Request), ("connection", Mode::Connection)];
+
 /// Where each field of a listener's own table goes.
-const FIELDS: [&str; 7] =
-    ["app", "on", "mode", "backlog", "defer_accept", "protocol", "max_connections"];
+const FIELDS: [&str; 8] = [
+    "app",
+    "on",
+    "mode",
+    "backlog",
+    "defer_accept",
+    "protocol",
+    "max_connections",
+    "proxy_protocol",
+];
 
 impl Resolver<'_> {
     pub(super) fn listeners(&mut self) -> Listeners {
         let options = ListenOptions {
-            mode: self.take("mode", Mode::Auto, mode),
+            mode: self.take("mode", Mode::Auto, |value| value.choice(&MODES)),
             backlog: self.take("listen.backlog", Backlog::Auto, backlog),
             defer_accept: self.take("listen.defer_accept", None, defer_accept),
             protocol: self.take("listen.protocol", Protocol::Tcp, |value| value.choice(&PROTOCOLS)),
-            max_connections: self.take("listen.max_connections", None, max_connections),
+            max_connections: self.take("listen.max_connections", MaxClients::Auto, max_connections),
+            proxy_protocol: self.take("listen.proxy_protocol", ProxyProtocol::Off, |value| {
+                value.choice(&PROXY_PROTOCOLS)
+            }),
         };
         let Some(value) = self.values.get("listen.on").cloned() else {
             return Listeners { listed: Vec::new(), options };
@@ -101,11 +119,12 @@ fn set_field(listen: &mut Listen, field: &Field, base: &Path) -> Result<(), Stri
     match name.as_str() {
         "app" => listen.app = Some(app_address(value)?),
         "on" => listen.on = Some(address(value, base)?),
-        "mode" => options.mode = mode(value)?,
+        "mode" => options.mode = value.choice(&MODES)?,
         "backlog" => options.backlog = backlog(value)?,
         "defer_accept" => options.defer_accept = defer_accept(value)?,
         "protocol" => options.protocol = value.choice(&PROTOCOLS)?,
         "max_connections" => options.max_connections = max_connections(value)?,
+        "proxy_protocol" => options.proxy_protocol = value.choice(&PROXY_PROTOCOLS)?,
         _ => {
             return Err(match nearest(name, FIELDS) {
                 Some(known) => format!("unknown key; did you mean listen.{known}?"),
@@ -134,14 +153,6 @@ fn app_address(value: &Value) -> Result<AppAddress, String> {
     Ok(AppAddress::Port(u16::try_from(port).expect("the range ends at 65535")))
 }
 
-/// Request mode comes with the next version; saying yes here would balance connections instead.
-fn mode(value: &Value) -> Result<Mode, String> {
-    if value.as_text() == Some("request") {
-        return Err("\"request\" is not in this version; write \"connection\"".to_owned());
-    }
-    value.choice(&[("auto", Mode::Auto), ("connection", Mode::Connection)])
-}
-
 fn backlog(value: &Value) -> Result<Backlog, String> {
     let backlog = value.integer_or(1..=65535, Some("auto"))?;
     Ok(backlog.map_or(Backlog::Auto, |backlog| Backlog::Fixed(non_zero(backlog))))
@@ -151,13 +162,10 @@ fn defer_accept(value: &Value) -> Result<Option<Duration>, String> {
     if value.as_text() == Some("off") {
         return Ok(None);
     }
-    let duration = value.duration(Duration::from_secs(1)..=Duration::from_secs(60))?;
-    if duration.subsec_nanos() != 0 {
-        return Err(format!("{} is not whole seconds", value.shown()));
-    }
-    Ok(Some(duration))
+    value.seconds(Duration::from_secs(1)..=Duration::from_secs(60)).map(Some)
 }
 
-fn max_connections(value: &Value) -> Result<Option<std::num::NonZeroU32>, String> {
-    Ok(value.integer_or(1..=1_000_000, Some("off"))?.map(non_zero))
+fn max_connections(value: &Value) -> Result<MaxClients, String> {
+    let max = value.integer_or(1..=1_000_000, Some("auto"))?;
+    Ok(max.map_or(MaxClients::Auto, |max| MaxClients::Fixed(non_zero(max))))
 }
