@@ -1,17 +1,20 @@
 'use strict';
 // Makes the first process of a worker's tree that listens a worker of tenfold's master.
 //
-// NODE_OPTIONS loads this file into every Node process of the tree: package managers, watchers, children,
-// worker threads. Until a process listens, it only waits. The first that does takes the one token byte, opens
-// the control channel and is from then on, for the app and for Node, a cluster worker of the master; every
-// other process behaves as if this file did not exist.
+// NODE_OPTIONS loads this file into every Node process of the tree: package managers, watchers,
+// children, worker threads. Until a process listens, it only waits. The first that does takes the
+// one token byte, opens the control channel and is from then on, for the app and for Node, a
+// cluster worker of the master; every other process behaves as if this file did not exist.
 //
 // Invariants
-// - Nothing that fails in here reaches the app: our own errors become one `fault`, the app's stay the app's.
+// - Nothing that fails in here reaches the app: our own errors become one `fault`, the app's stay
+//   the app's.
 // - No list of program names: who listens, decides.
 // - The channel keeps no process alive; only a listening server or an unanswered question does.
-// - One file, no dependencies, syntax of Node 18. What it needs, it takes before the app can replace it.
+// - One file, no dependencies, syntax of Node 18. What it needs, it takes before the app can
+//   replace it.
 
+const diagnostics = require('diagnostics_channel');
 const fs = require('fs');
 const { env, hrtime } = process;
 const { writeSync } = fs;
@@ -19,11 +22,13 @@ const { writeSync } = fs;
 const [MAJOR, MINOR] = process.versions.node.split('.').map(Number);
 const THREAD_CHANNEL = 'tenfold.preload';
 
-const BEAT_INTERVAL_MS = 1000;
+// Ten wake-ups a second find every delay that matters to balancing and cost about 0.1 % of a core.
+const TICK_INTERVAL_MS = 100;
+// A timer is a little late each time; ten would make the beat rarer than the second that is
+// promised.
+const TICKS_PER_BEAT = 9;
 // `active` only breaks ties: written at most 100 times a second.
 const ACTIVE_INTERVAL_MS = 10;
-// Ten wake-ups a second cost 0.08 % of a core; a resolution of 10 ms would cost 0.9 % (Node 22).
-const DELAY_RESOLUTION_MS = 100;
 const CLOSE_IDLE_INTERVAL_MS = 100;
 // The master's own `shutdown.total`: without a master nobody else ends the wait.
 const ORPHAN_GRACE_MS = 25_000;
@@ -34,12 +39,14 @@ const MAX_EARLY_MESSAGES = 16;
 
 const noop = () => {};
 
-// ------------------------------------------------------------------------------------------------ errors
+// ------------------------------------------------------------------------------------------ errors
 
 let channel = null;
 let faulted = false;
 
-/** Reports our own failure, once: through the channel if there is one, else as one line on stderr. */
+/**
+ * Reports our own failure, once: through the channel if there is one, else as one line on stderr.
+ */
 function fault(error) {
   if (faulted) return;
   faulted = true;
@@ -62,7 +69,7 @@ function guarded(work, ...args) {
   }
 }
 
-// --------------------------------------------------------------------------------------------- load page
+// --------------------------------------------------------------------------------------- load page
 
 // Sixteen doubles, written whole; a reader takes the page only if its first equals its last.
 const [VERSION, SEEN, OPEN, ACTIVE, BEAT, DELAY, UTILISATION] = [0, 1, 2, 3, 4, 5, 6];
@@ -75,38 +82,51 @@ let turnScheduled = false;
 let activeTimer = null;
 let activeTimerArmed = false;
 
-/** Starts the reports, if `fd` is still the master's page and not a file of somebody who reused the number. */
+/**
+ * Starts the reports, if `fd` is still the master's page and not a file of somebody who reused the
+ * number.
+ */
 function startLoadPage(fd) {
   const stat = fs.fstatSync(fd);
   if (!stat.isFile() || stat.nlink !== 0 || stat.size !== 4096) return;
-  const { performance, monitorEventLoopDelay } = require('perf_hooks');
+  const { eventLoopUtilization } = require('perf_hooks').performance;
   const { getHeapStatistics } = require('v8');
-  const delay = monitorEventLoopDelay({ resolution: DELAY_RESOLUTION_MS });
-  let before = performance.eventLoopUtilization();
+  let before = eventLoopUtilization();
+  let [last, ticks, latest] = [monotonicMs(), 0, 0];
   const beat = () => {
-    const now = performance.eventLoopUtilization();
-    page[UTILISATION] = performance.eventLoopUtilization(now, before).utilization;
+    const now = eventLoopUtilization();
+    page[UTILISATION] = eventLoopUtilization(now, before).utilization;
     before = now;
-    // The histogram holds the time from tick to tick, which is the resolution when nothing is late.
-    page[DELAY] = Math.max(0, delay.max / 1e6 - DELAY_RESOLUTION_MS);
-    delay.reset();
+    page[DELAY] = latest;
+    latest = 0;
     const heap = getHeapStatistics();
     page[HEAP_USED] = heap.used_heap_size;
     page[HEAP_LIMIT] = heap.heap_size_limit;
     writePage();
   };
+  // Not monitorEventLoopDelay: it forgets whatever blocks between a reset and the next tick.
+  const tick = () => {
+    const now = monotonicMs();
+    latest = Math.max(latest, now - last - TICK_INTERVAL_MS);
+    last = now;
+    ticks += 1;
+    if (ticks % TICKS_PER_BEAT === 0 || latest > TICK_INTERVAL_MS * TICKS_PER_BEAT) beat();
+  };
   page[PID] = process.pid;
   pageFd = fd;
-  delay.enable();
-  setInterval(guarded, BEAT_INTERVAL_MS, beat).unref();
+  setInterval(guarded, TICK_INTERVAL_MS, tick).unref();
   beat();
+}
+
+function monotonicMs() {
+  const [seconds, nanoseconds] = hrtime();
+  return seconds * 1e3 + nanoseconds / 1e6;
 }
 
 function writePage() {
   if (pageFd < 0) return;
   page[VERSION_AGAIN] = ++page[VERSION];
-  const [seconds, nanoseconds] = hrtime();
-  page[BEAT] = seconds * 1e3 + nanoseconds / 1e6;
+  page[BEAT] = monotonicMs();
   try {
     writeSync(pageFd, page, 0, page.byteLength, 0);
   } catch (error) {
@@ -139,7 +159,7 @@ function activeChanged() {
   }, ACTIVE_INTERVAL_MS).unref();
 }
 
-// -------------------------------------------------------------------------------------------- accounting
+// -------------------------------------------------------------------------------------- accounting
 
 const kOpen = Symbol('tenfold.open');
 const kActive = Symbol('tenfold.active');
@@ -148,7 +168,10 @@ let draining = false;
 let roomWanted = false;
 let whenEmpty = noop;
 
-/** Counts a handed connection until its descriptor is closed, whoever closes it and however it is wrapped. */
+/**
+ * Counts a handed connection until its descriptor is closed, whoever closes it and however it is
+ * wrapped.
+ */
 function countOpen(handle) {
   handle[kOpen] = true;
   handle.close = closeCounted;
@@ -179,7 +202,8 @@ function uncountOpen(handle) {
 }
 
 // A request has a start and, unless its connection breaks, a finish; what is still started when the
-// connection closes is subtracted there. A finish after the close finds the count negative and is ignored.
+// connection closes is subtracted there. A finish after the close finds the count negative and is
+// ignored.
 function exchangeStarted({ socket, response }) {
   if (draining) response.shouldKeepAlive = false;
   if (socket[kActive] === undefined) {
@@ -210,7 +234,12 @@ function exchangesEnded(count) {
   activeChanged();
 }
 
-// Streams of HTTP/2 have diagnostics channels only from Node 22 on; the session's own event is in all.
+// Streams of HTTP/2 have diagnostics channels only from Node 22 on; the session's own event is in
+// all.
+function watchSessions(server) {
+  if (!server.listeners('session').includes(watchSession)) server.on('session', watchSession);
+}
+
 function watchSession(session) {
   sessions.add(session);
   session.once('close', () => sessions.delete(session));
@@ -229,33 +258,53 @@ function streamClosed() {
 }
 
 function startAccounting() {
-  const diagnostics = require('diagnostics_channel');
-  const subscribe = (name, handler) =>
-    diagnostics.subscribe ? diagnostics.subscribe(name, handler) : diagnostics.channel(name).subscribe(handler);
   subscribe('http.server.request.start', exchangeStarted);
   subscribe('http.server.response.finish', exchangeFinished);
 }
 
-// ----------------------------------------------------------------------------------------------- channel
+// ----------------------------------------------------------------------------------- the app's API
+
+// index.js and this file know each other by these names only, so neither needs to find the other.
+const toApp = {
+  drain: diagnostics.channel('tenfold.drain'),
+  pressure: diagnostics.channel('tenfold.pressure'),
+};
+
+function hookReady() {
+  subscribe('tenfold.ready', () => guarded(() => attach() && channel.send('ready')));
+}
+
+// Node before 18.7 forgets a channel that nobody refers to, with its subscribers.
+const subscribed = [];
+
+function subscribe(name, handler) {
+  const named = diagnostics.channel(name);
+  subscribed.push(named);
+  named.subscribe(handler);
+}
+
+// ----------------------------------------------------------------------------------------- channel
 
 /**
- * Opens the control channel as the process's own, as Node does for a forked child: `process.send` works.
- * What listens to 'message' or 'disconnect' before the channel exists does not keep it referenced.
+ * Opens the control channel as the process's own, as Node does for a forked child: `process.send`
+ * works. What listens to 'message' or 'disconnect' before the channel exists does not keep it
+ * referenced.
  */
 function openOwnChannel(fd, onMessage, onEnd) {
   process.on('internalMessage', onMessage);
   process.once('disconnect', onEnd);
   require('child_process')._forkChild(fd, 'json');
   return {
-    send: (message) => process.connected && process._send(message, undefined, { swallowErrors: true }),
+    send: (message) =>
+      process.connected && process._send(message, undefined, { swallowErrors: true }),
     close: () => process.connected && process.disconnect(),
   };
 }
 
 /**
- * Opens the control channel beside the one a process already has to its parent (`node --watch`, tsx, fork()),
- * which keeps `process.send` and 'message'. Only Node's own code can make a pipe that receives descriptors, so
- * it makes one and everything it hung on `process` for that is put back.
+ * Opens the control channel beside the one a process already has to its parent (`node --watch`,
+ * tsx, fork()), which keeps `process.send` and 'message'. Only Node's own code can make a pipe that
+ * receives descriptors, so it makes one and everything it hung on `process` for that is put back.
  */
 function openSideChannel(fd, onMessage, onEnd) {
   const pipe = takePipe(fd);
@@ -285,7 +334,9 @@ function openSideChannel(fd, onMessage, onEnd) {
 
 function takePipe(fd) {
   const names = ['channel', '_channel', 'connected', 'send', '_send', 'disconnect', '_disconnect'];
-  const symbol = Object.getOwnPropertySymbols(process).find((s) => s.description === 'kChannelHandle');
+  const symbol = Object.getOwnPropertySymbols(process).find(
+    (s) => s.description === 'kChannelHandle',
+  );
   const keys = [...names, '_handleQueue', '_pendingMessage', symbol];
   const kept = keys.map((key) => [key, Object.getOwnPropertyDescriptor(process, key)]);
   const events = ['internalMessage', 'newListener', 'removeListener'];
@@ -321,15 +372,17 @@ function receiveLine(line, handles, send, onMessage) {
   if (handle) onMessage(message.msg, handle);
 }
 
-// ----------------------------------------------------------------------------------------- cluster worker
+// ---------------------------------------------------------------------------------- cluster worker
 
-// Node's wire between a cluster primary and its worker. Ours instead of Node's own file for the worker's side,
-// because that one can only be chosen before anything has loaded `cluster`, long before the first listen.
+// Node's wire between a cluster primary and its worker. Ours instead of Node's own file for the
+// worker's side, because that one can only be chosen before anything has loaded `cluster`, long
+// before the first listen.
 const listeners = new Map();
 const answers = new Map();
 const indexes = new Map();
 let sequence = 0;
 let worker = null;
+let ended = false;
 
 function tell(message) {
   channel.send({ cmd: 'NODE_CLUSTER', ...message, seq: sequence++ });
@@ -339,13 +392,10 @@ function tellTenfold(message) {
   channel.send({ cmd: 'NODE_TENFOLD', ...message });
 }
 
-/** Sends a question; the process stays alive until its answer. */
+/** Sends a question; the process stays alive until its answer, or the channel's end. */
 function ask(message, onAnswer) {
-  const hold = setInterval(noop, FOREVER_MS);
-  answers.set(sequence, (reply, handle) => {
-    clearInterval(hold);
-    onAnswer(reply, handle);
-  });
+  if (ended) return;
+  answers.set(sequence, { onAnswer, hold: setInterval(noop, FOREVER_MS) });
   tell(message);
 }
 
@@ -391,7 +441,8 @@ class MastersListener {
 function getServer(server, query, onHandle) {
   const datagram = String(query.addressType).startsWith('udp');
   if (!datagram && !isMasters(query)) {
-    server._listen2(query.address, query.port, query.addressType, query.backlog, query.fd, query.flags);
+    const { address, port, addressType, backlog, fd, flags } = query;
+    server._listen2(address, port, addressType, backlog, fd, flags);
     return;
   }
   const address = query.port < 0 ? require('path').resolve(query.address) : query.address;
@@ -408,29 +459,32 @@ function getServer(server, query, onHandle) {
   if (!datagram) {
     const { port, addressType } = query;
     guarded(tellTenfold, { act: 'server', kind: kindOf(server), address, port, addressType });
-    if (isHttp2(server)) guarded(() => server.on('session', watchSession));
+    if (isHttp2(server)) guarded(watchSessions, server);
   }
-  let bound;
   ask({ act: 'queryServer', ...message }, (reply, handle) => {
-    bound = reply.sockname;
     if (server._setServerData) server._setServerData(reply.data);
     if (reply.errno) {
       forget();
       onHandle(reply.errno, null);
-    } else if (handle) {
-      onHandle(0, sharedHandle(handle, () => forget(reply.key)));
-    } else {
-      const listener = new MastersListener(server, reply, () => forget(reply.key));
-      listeners.set(reply.key, listener);
-      onHandle(0, listener);
+      return;
     }
-  });
-  server.once('listening', () => {
-    tell({ ...message, act: 'listening', port: bound ? bound.port : query.port });
+    const port = reply.sockname ? reply.sockname.port : query.port;
+    server.once('listening', () => tell({ ...message, act: 'listening', port }));
+    const release = () => forget(reply.key);
+    onHandle(0, handle ? sharedHandle(handle, release) : newListener(server, reply, release));
   });
 }
 
-/** Two servers of one process on one address get different numbers, so that the master refuses the second. */
+function newListener(server, reply, release) {
+  const listener = new MastersListener(server, reply, release);
+  listeners.set(reply.key, listener);
+  return listener;
+}
+
+/**
+ * Two servers of one process on one address get different numbers, so that the master refuses the
+ * second.
+ */
 function takeIndex(place) {
   const taken = indexes.get(place) || new Set();
   indexes.set(place, taken);
@@ -454,15 +508,23 @@ function isMasters({ address, port, fd }) {
   return port < 0 && typeof address === 'string' && !(fd >= 0) && isMastersPath(address);
 }
 
-/** Whether connections for this Unix path come from the master; the pipes of tools are the tools' own. */
+/**
+ * Whether connections for this Unix path come from the master; the pipes of tools are the tools'
+ * own.
+ */
 function isMastersPath(name) {
   const path = require('path');
   const absolute = path.resolve(name);
   const named = (unixPaths || '').split(':').filter(Boolean);
   if (named.some((one) => path.resolve(one) === absolute)) return true;
   const script = process.argv[1] || '';
-  return process.ppid === masterPid && !script.includes(`${path.sep}node_modules${path.sep}`) &&
-    !absolute.includes(String(process.pid)) && name[0] !== '\0';
+  return (
+    process.ppid === masterPid &&
+    !script.includes(`${path.sep}node_modules${path.sep}`) &&
+    // A name made of the own pid is private by intent.
+    !absolute.split(/\D+/).includes(String(process.pid)) &&
+    name[0] !== '\0'
+  );
 }
 
 function kindOf(server) {
@@ -484,11 +546,13 @@ function receive(message, handle) {
   if (message.cmd === 'NODE_TENFOLD') {
     if (message.act === 'drain') guarded(startDraining);
     if (message.act === 'watch') roomWanted = true;
+    if (message.act === 'pressure') toApp.pressure.publish(message.level);
   } else if (message.cmd === 'NODE_CLUSTER') {
-    const onAnswer = answers.get(message.ack);
-    if (onAnswer) {
+    const question = answers.get(message.ack);
+    if (question) {
       answers.delete(message.ack);
-      onAnswer(message, handle);
+      clearInterval(question.hold);
+      question.onAnswer(message, handle);
     } else if (message.act === 'newconn') {
       receiveConnection(message, handle);
     } else if (message.act === 'disconnect') {
@@ -512,18 +576,23 @@ function receiveConnection({ key, seq }, handle) {
   }
 }
 
-// ----------------------------------------------------------------------------------------------- leaving
+// ----------------------------------------------------------------------------------------- leaving
 
-/** Phase one: clients on kept connections are told with their next response, HTTP/2 clients at once. */
+/**
+ * Phase one: clients on kept connections are told with their next response, HTTP/2 clients at once.
+ */
 function startDraining() {
   if (draining) return;
   draining = true;
   page[FLAGS] |= FLAG_DRAINING;
   for (const session of sessions) session.close();
   connectionsChanged();
+  toApp.drain.publish(undefined);
 }
 
-/** Phase two: closes every server, drops idle connections as they fall idle, lets go of the channel. */
+/**
+ * Phase two: closes every server, drops idle connections as they fall idle, lets go of the channel.
+ */
 function leave({ announce }) {
   worker.exitedAfterDisconnect = true;
   closeServers(() => {
@@ -536,7 +605,8 @@ function closeServers(onClosed) {
   guarded(startDraining);
   const servers = [...listeners.values()];
   // Node closes what is idle at the moment of close(), not what falls idle later (18: neither).
-  const closeIdle = () => servers.forEach(({ server }) => server.closeIdleConnections && server.closeIdleConnections());
+  const closeIdle = () =>
+    servers.forEach(({ server }) => server.closeIdleConnections && server.closeIdleConnections());
   setInterval(guarded, CLOSE_IDLE_INTERVAL_MS, closeIdle).unref();
   let left = servers.length + 1;
   const closed = () => {
@@ -555,8 +625,10 @@ function closeServers(onClosed) {
   closed();
 }
 
-/** The channel ended without a goodbye: the master is gone. Finish what is open, then exit. */
-function masterLost() {
+/** The channel ended; without a goodbye, the master is gone: finish what is open, then exit. */
+function channelEnded() {
+  ended = true;
+  for (const { hold } of answers.values()) clearInterval(hold);
   answers.clear();
   if (worker.exitedAfterDisconnect) {
     worker.emit('disconnect');
@@ -571,7 +643,7 @@ function masterLost() {
   else setTimeout(exit, ORPHAN_GRACE_MS);
 }
 
-// ------------------------------------------------------------------------------------------------ attach
+// ------------------------------------------------------------------------------------------ attach
 
 const controlFd = Number(env.TENFOLD_CONTROL_FD);
 const tokenFd = Number(env.TENFOLD_TOKEN_FD);
@@ -579,7 +651,8 @@ const loadFd = Number(env.TENFOLD_LOAD_FD);
 const masterPid = Number(env.TENFOLD_MASTER);
 const unixPaths = env.TENFOLD_UNIX;
 
-// waiting → attached, or waiting → plain (another process has the channel; the hooks do nothing any more).
+// waiting → attached, or waiting → plain (another process has the channel; the hooks do nothing any
+// more).
 let phase = 'waiting';
 
 /** Makes this process the worker, if no other process of the tree is. Returns whether it is. */
@@ -591,7 +664,7 @@ function attach() {
   const early = takeEarlySend();
   const cluster = require('cluster');
   worker = newWorker(cluster.Worker);
-  channel = open(controlFd, receive, masterLost);
+  channel = open(controlFd, receive, channelEnded);
   tellTenfold({ act: 'attach', pid: process.pid, node: process.versions.node });
   tell({ act: 'online' });
   becomeWorker(cluster);
@@ -609,7 +682,8 @@ function attach() {
 function newWorker(Worker) {
   const self = new Worker({ id: Number(env.TENFOLD_WORKER), state: 'online' });
   self.process = process;
-  // Given the process, Worker would listen to 'message' for ever and so keep it alive; only the app's wish may.
+  // Given the process, Worker would listen to 'message' for ever and so keep it alive; only the
+  // app's wish may.
   self.on('newListener', function forward(name) {
     if (name !== 'message') return;
     self.removeListener('newListener', forward);
@@ -639,7 +713,7 @@ function bypass(why, address, port) {
   if (attach()) tellTenfold({ act: 'bypass', why, address, port });
 }
 
-// ------------------------------------------------------------------------------------- hooks: listen, bind
+// ----------------------------------------------------------------------------- hooks: listen, bind
 
 function hookListen(net, beforeListen) {
   const { listen } = net.Server.prototype;
@@ -657,7 +731,8 @@ function listenTarget([first, second]) {
     if (first._handle || first.handle) return null;
     const { fd, port, host, path, exclusive, reusePort } = first;
     if (typeof fd === 'number' && fd >= 0) return { fd };
-    if (typeof path === 'string' && (port === undefined || port === null)) return { path, exclusive };
+    if (typeof path === 'string' && (port === undefined || port === null))
+      return { path, exclusive };
     return { port: port || 0, address: host, exclusive, reusePort };
   }
   if (typeof first === 'string' && !(Number(first) >= 0)) return { path: first };
@@ -693,24 +768,29 @@ function hookBind(dgram) {
 function beforeBind(args) {
   if (phase === 'plain') return args;
   const [first, second] = args;
-  const given = first !== null && typeof first === 'object' ? first : { port: first, address: second };
-  if (given.exclusive || given.fd !== undefined || typeof given.recvStart === 'function') return args;
+  const given =
+    first !== null && typeof first === 'object' ? first : { port: first, address: second };
+  if (given.exclusive || given.fd !== undefined || typeof given.recvStart === 'function')
+    return args;
   if (Number(given.port) > 0) {
     attach();
     return args;
   }
   const address = typeof given.address === 'string' ? given.address : undefined;
-  return [{ port: 0, address, exclusive: true }, ...args.filter((arg) => typeof arg === 'function')];
+  return [
+    { port: 0, address, exclusive: true },
+    ...args.filter((arg) => typeof arg === 'function'),
+  ];
 }
 
-// ----------------------------------------------------------------------------- hooks: the app's own cluster
+// -------------------------------------------------------------------- hooks: the app's own cluster
 
 const ROLES = { isPrimary: false, isMaster: false, isWorker: true };
 let forks = false;
 
 /**
- * An app with `if (cluster.isPrimary) fork()` must take the other branch. So the app's first look at its role
- * attaches; Node's own looks, inside listen and bind, do not.
+ * An app with `if (cluster.isPrimary) fork()` must take the other branch. So the app's first look
+ * at its role attaches; Node's own looks, inside listen and bind, do not.
  */
 function hookCluster(cluster) {
   const { fork } = cluster;
@@ -732,28 +812,37 @@ function hookCluster(cluster) {
     });
   }
   cluster.fork = function (...args) {
+    const first = !forks;
     forks = true;
-    guarded(bypass, 'cluster.fork');
+    if (first) guarded(bypass, 'cluster.fork');
     return fork.apply(this, args);
   };
 }
 
-/** After attach nothing needs deciding: the roles are plain values again and what only a primary has goes. */
+/**
+ * After attach nothing needs deciding: the roles are plain values again and what only a primary has
+ * goes.
+ */
 function becomeWorker(cluster) {
   cluster._getServer = getServer;
   cluster.worker = worker;
   if (forks) return;
   for (const [role, value] of Object.entries(ROLES)) {
-    Object.defineProperty(cluster, role, { configurable: true, enumerable: true, writable: true, value });
+    Object.defineProperty(cluster, role, {
+      configurable: true,
+      enumerable: true,
+      writable: true,
+      value,
+    });
   }
-  for (const name of ['fork', 'setupPrimary', 'setupMaster', 'workers', 'settings']) delete cluster[name];
-  delete cluster.disconnect;
+  const primarys = ['fork', 'setupPrimary', 'setupMaster', 'workers', 'settings', 'disconnect'];
+  for (const name of primarys) delete cluster[name];
 }
 
 /**
- * Whether the code that reads the role is the app's: the nearest file is not Node's own. Where it is Node's
- * module loader, the read fills the named exports: of an ESM import (the app will not read again: it counts)
- * or of a plain require (it will).
+ * Whether the code that reads the role is the app's: the nearest file is not Node's own. Where it
+ * is Node's module loader, the read fills the named exports: of an ESM import (the app will not
+ * read again: it counts) or of a plain require (it will).
  */
 function isReadByApp() {
   const files = callingFiles().slice(1);
@@ -769,8 +858,10 @@ function callingFiles() {
   const { prepareStackTrace, stackTraceLimit } = Error;
   try {
     Error.stackTraceLimit = 64;
-    Error.prepareStackTrace = (_, sites) => sites.map((site) =>
-      site.getFunctionName() === 'loadPreloadModules' ? 'preload' : site.getFileName() || '');
+    Error.prepareStackTrace = (_, sites) =>
+      sites.map((site) =>
+        site.getFunctionName() === 'loadPreloadModules' ? 'preload' : site.getFileName() || '',
+      );
     const { stack } = new Error('where am I');
     return Array.isArray(stack) ? stack : [];
   } finally {
@@ -779,11 +870,13 @@ function callingFiles() {
   }
 }
 
-// ---------------------------------------------------------------------------------- hooks: send and threads
+// ------------------------------------------------------------------------- hooks: send and threads
 
 let earlyMessages = null;
 
-/** With `wait_ready` an app may call process.send('ready') before it listens: that call attaches. */
+/**
+ * With `wait_ready` an app may call process.send('ready') before it listens: that call attaches.
+ */
 function hookSend() {
   if (!env.TENFOLD_WAIT_READY || process.send) return;
   earlyMessages = [];
@@ -800,14 +893,19 @@ function takeEarlySend() {
   return messages;
 }
 
-/** A thread cannot use the channel; it tells the main thread, which opens its ear with the first thread. */
+/**
+ * A thread cannot use the channel; it tells the main thread, which opens its ear with the first
+ * thread.
+ */
 function hookThreads() {
-  process.once('worker', () => guarded(() => {
-    const { BroadcastChannel } = require('worker_threads');
-    const ear = new BroadcastChannel(THREAD_CHANNEL);
-    ear.onmessage = ({ data }) => guarded(bypass, 'worker_thread', data.address, data.port);
-    ear.unref();
-  }));
+  process.once('worker', () =>
+    guarded(() => {
+      const { BroadcastChannel } = require('worker_threads');
+      const ear = new BroadcastChannel(THREAD_CHANNEL);
+      ear.onmessage = ({ data }) => guarded(bypass, 'worker_thread', data.address, data.port);
+      ear.unref();
+    }),
+  );
 }
 
 function runInThread() {
@@ -823,7 +921,8 @@ function runInThread() {
 
 function runInProcess() {
   const cluster = require('cluster');
-  // A worker of the app's own primary listens through that primary, which is the process that attaches.
+  // A worker of the app's own primary listens through that primary, which is the process that
+  // attaches.
   if (cluster.isWorker) return;
   const net = require('net');
   const dgram = require('dgram');
@@ -831,6 +930,7 @@ function runInProcess() {
   hookBind(dgram);
   hookCluster(cluster);
   hookSend();
+  hookReady();
   hookThreads();
 }
 

@@ -5,12 +5,22 @@ const http = require('node:http');
 
 const port = Number(process.env.PORT) || 3000;
 const slot = process.env.TENFOLD_SLOT;
-const colours = ['#2563eb', '#16a34a', '#d97706', '#dc2626', '#7c3aed', '#0891b2', '#be185d', '#4d7c0f'];
+const colours = [
+  '#2563eb',
+  '#16a34a',
+  '#d97706',
+  '#dc2626',
+  '#7c3aed',
+  '#0891b2',
+  '#be185d',
+  '#4d7c0f',
+];
 let served = 0;
 
 const routes = {
   '/': (url, request, response) => {
-    if (!String(request.headers.accept).includes('text/html')) return text(response, `${whoAmI()}\n`);
+    if (!String(request.headers.accept).includes('text/html'))
+      return text(response, `${whoAmI()}\n`);
     response.setHeader('Content-Type', 'text/html; charset=utf-8');
     response.end(page());
   },
@@ -39,7 +49,9 @@ const server = http.createServer((request, response) => {
   text(response, 'not found\n');
 });
 
-server.listen(port, () => console.log(`demo: listening on http://localhost:${server.address().port}`));
+server.listen(port, () =>
+  console.log(`demo: listening on http://localhost:${server.address().port}`),
+);
 
 function whoAmI() {
   return `worker ${slot ?? '-'} (pid ${process.pid})`;
@@ -51,6 +63,7 @@ function text(response, body) {
 }
 
 function page() {
+  const seconds = Math.round(process.uptime());
   const colour = colours[(Number(slot) || 0) % colours.length];
   return `<!doctype html>
 <html lang="en">
@@ -64,7 +77,7 @@ function page() {
   a { color: inherit }
 </style>
 <h1>${slot ?? '1'}</h1>
-<p>pid ${process.pid} on Node ${process.versions.node}, ${served} served, up ${Math.round(process.uptime())} s</p>
+<p>pid ${process.pid} on Node ${process.versions.node}, ${served} served, up ${seconds} s</p>
 <p>Reload for another worker · <a href="/slow?ms=2000">slow</a> · <a href="/stream">stream</a></p>
 </html>
 `;

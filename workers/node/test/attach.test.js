@@ -15,9 +15,21 @@ test('a plain app becomes a cluster worker of the master', { timeout }, async (t
   const master = start(t, [node, app('http.js')]);
   const attach = await master.message({ act: 'attach' });
   const seen = JSON.parse((await get(await master.port())).body);
-  assert.deepStrictEqual(master.messages[0], { cmd: 'NODE_TENFOLD', act: 'attach', pid: seen.pid, node: process.versions.node });
+  assert.deepStrictEqual(master.messages[0], {
+    cmd: 'NODE_TENFOLD',
+    act: 'attach',
+    pid: seen.pid,
+    node: process.versions.node,
+  });
   assert.strictEqual(attach.pid, seen.pid);
-  assert.deepStrictEqual(seen, { pid: seen.pid, id: 7, isPrimary: false, isWorker: true, send: 'function', variables: [] });
+  assert.deepStrictEqual(seen, {
+    pid: seen.pid,
+    id: 7,
+    isPrimary: false,
+    isWorker: true,
+    send: 'function',
+    variables: [],
+  });
 });
 
 test('process.send reaches the master as an app message', { timeout }, async (t) => {
@@ -38,7 +50,14 @@ test('a process that only asked for its role ends when its work does', { timeout
 });
 
 test('the process that listens attaches, not its launcher', { timeout }, async (t) => {
-  const master = start(t, [node, app('launch.js'), 'spawn', app('launch.js'), 'spawn', app('http.js')]);
+  const master = start(t, [
+    node,
+    app('launch.js'),
+    'spawn',
+    app('launch.js'),
+    'spawn',
+    app('http.js'),
+  ]);
   const seen = JSON.parse((await get(await master.port())).body);
   assert.strictEqual((await master.message({ act: 'attach' })).pid, seen.pid);
 });
@@ -71,20 +90,26 @@ test('a restarted app attaches again', { timeout }, async (t) => {
 });
 
 test('only the first of two listening processes attaches', { timeout }, async (t) => {
-  const script = `"${node}" "${app('http.js')}" & while :; do "${node}" "${app('listen.js')}" '{"port":0}'; done`;
-  const master = start(t, ['sh', '-c', script]);
+  const command = `"${node}" "${app('listen.js')}" '{"port":0}'`;
+  const master = start(t, ['sh', '-c', `${command} & exec ${command}`]);
+  await master.until(() => master.output.split('address {').length === 3);
   await master.port();
-  await master.prints('address {');
-  assert.strictEqual(master.messages.filter(({ act }) => act === 'attach').length, 1);
+  for (const act of ['attach', 'queryServer', 'listening']) {
+    assert.strictEqual(master.messages.filter((message) => message.act === act).length, 1);
+  }
 });
 
 for (const name of ['own-cluster.js', 'own-cluster.mjs']) {
-  test(`an app with its own cluster code takes the worker branch: ${name}`, { timeout }, async (t) => {
-    const master = start(t, [node, app('launch.js'), 'spawn', app(name)]);
-    const seen = JSON.parse((await get(await master.port())).body);
-    assert.strictEqual(seen.isPrimary, false);
-    assert.ok(!master.output.includes('primary branch'));
-  });
+  test(
+    `an app with its own cluster code takes the worker branch: ${name}`,
+    { timeout },
+    async (t) => {
+      const master = start(t, [node, app('launch.js'), 'spawn', app(name)]);
+      const seen = JSON.parse((await get(await master.port())).body);
+      assert.strictEqual(seen.isPrimary, false);
+      assert.ok(!master.output.includes('primary branch'));
+    },
+  );
 }
 
 test('a primary that forks without asking is reported and still serves', { timeout }, async (t) => {
@@ -103,18 +128,26 @@ test('ESM apps, NODE_OPTIONS with content and other preloads coexist', { timeout
   assert.ok(!master.output.includes('unexpected'));
 });
 
-test('the permission model leaves everything but threads and children', { timeout, skip: major < 20 && 'Node 18 has none' }, async (t) => {
-  const flag = major === 20 ? '--experimental-permission' : '--permission';
-  const root = path.join(__dirname, '..');
-  const master = start(t, [node, flag, `--allow-fs-read=${root}/*`, app('http.js')]);
-  assert.strictEqual((await get(await master.port())).status, 200);
-  await master.pageHas({ seen: 1, open: 0 });
-  assert.ok(!master.messages.some(({ act }) => act === 'fault'));
-});
+test(
+  'the permission model leaves everything but threads and children',
+  { timeout, skip: major < 20 && 'Node 18 has none' },
+  async (t) => {
+    const flag = major === 20 ? '--experimental-permission' : '--permission';
+    const root = path.join(__dirname, '..');
+    const master = start(t, [node, flag, `--allow-fs-read=${root}/*`, app('http.js')]);
+    assert.strictEqual((await get(await master.port())).status, 200);
+    await master.pageHas({ seen: 1, open: 0 });
+    assert.ok(!master.messages.some(({ act }) => act === 'fault'));
+  },
+);
 
 test('without a master the preload is silent', () => {
   const preload = path.join(__dirname, '..', 'preload.cjs');
-  const run = (env) => spawnSync(node, ['--require', preload, '-e', 'console.log(process.env.A)'], { env, encoding: 'utf8' });
+  const run = (env) =>
+    spawnSync(node, ['--require', preload, '-e', 'console.log(process.env.A)'], {
+      env,
+      encoding: 'utf8',
+    });
   for (const env of [{ A: 'b' }, { A: 'b', TENFOLD_CONTROL_FD: '100', TENFOLD_TOKEN_FD: '101' }]) {
     const { stdout, stderr } = run(env);
     assert.strictEqual(stdout, 'b\n');
@@ -124,9 +157,19 @@ test('without a master the preload is silent', () => {
 
 test('descriptors that are not ours are left alone', { timeout }, () => {
   const preload = path.join(__dirname, '..', 'preload.cjs');
-  const script = `require('net').createServer().listen(0, function () { console.log('listens'); this.close(); })`;
-  const env = { ...process.env, TENFOLD_CONTROL_FD: '0', TENFOLD_TOKEN_FD: '0', TENFOLD_LOAD_FD: '0' };
-  const stdout = execFileSync(node, ['--require', preload, '-e', script], { env, input: 'x', encoding: 'utf8' });
+  const script = `require('net').createServer().listen(0, function () {
+    console.log('listens'); this.close() })`;
+  const env = {
+    ...process.env,
+    TENFOLD_CONTROL_FD: '0',
+    TENFOLD_TOKEN_FD: '0',
+    TENFOLD_LOAD_FD: '0',
+  };
+  const stdout = execFileSync(node, ['--require', preload, '-e', script], {
+    env,
+    input: 'x',
+    encoding: 'utf8',
+  });
   assert.strictEqual(stdout, 'listens\n');
 });
 

@@ -28,36 +28,44 @@ test('a draining worker tells kept connections with the next response', { timeou
   await master.pageHas({ seen: 1, open: 0 });
 });
 
-test('after disconnect open exchanges are answered, then the process ends', { timeout }, async (t) => {
-  const master = start(t, [node, app('http.js')]);
-  const port = await master.port();
-  const agent = keepAlive(t);
-  await get(port, '/', { agent });
-  const held = get(port, '/hold');
-  await master.pageHas({ open: 2, active: 1 });
-  master.drain();
-  master.disconnect();
-  await master.message({ act: 'close' });
-  await master.pageHas({ open: 1, active: 1 });
-  process.kill((await master.message({ act: 'attach' })).pid, 'SIGUSR2');
-  assert.strictEqual((await held).body, 'held');
-  assert.strictEqual((await master.event('exit')).code, 0);
-});
+test(
+  'after disconnect open exchanges are answered, then the process ends',
+  { timeout },
+  async (t) => {
+    const master = start(t, [node, app('http.js')]);
+    const port = await master.port();
+    const agent = keepAlive(t);
+    await get(port, '/', { agent });
+    const held = get(port, '/hold');
+    await master.pageHas({ open: 2, active: 1 });
+    master.drain();
+    master.disconnect();
+    await master.message({ act: 'close' });
+    await master.pageHas({ open: 1, active: 1 });
+    process.kill((await master.message({ act: 'attach' })).pid, 'SIGUSR2');
+    assert.strictEqual((await held).body, 'held');
+    assert.strictEqual((await master.event('exit')).code, 0);
+  },
+);
 
-test('a connection that falls idle after disconnect does not hold the process', { timeout }, async (t) => {
-  const master = start(t, [node, app('http.js')]);
-  const port = await master.port();
-  const held = get(port, '/hold', { agent: keepAlive(t) });
-  await master.pageHas({ active: 1 });
-  master.disconnect();
-  await master.message({ act: 'close' });
-  const before = process.hrtime.bigint();
-  process.kill((await master.message({ act: 'attach' })).pid, 'SIGUSR2');
-  assert.strictEqual((await held).body, 'held');
-  await master.event('exit');
-  // Node alone keeps it for keepAliveTimeout, five seconds.
-  assert.ok(process.hrtime.bigint() - before < 2_500_000_000n);
-});
+test(
+  'a connection that falls idle after disconnect does not hold the process',
+  { timeout },
+  async (t) => {
+    const master = start(t, [node, app('http.js')]);
+    const port = await master.port();
+    const held = get(port, '/hold', { agent: keepAlive(t) });
+    await master.pageHas({ active: 1 });
+    master.disconnect();
+    await master.message({ act: 'close' });
+    const before = process.hrtime.bigint();
+    process.kill((await master.message({ act: 'attach' })).pid, 'SIGUSR2');
+    assert.strictEqual((await held).body, 'held');
+    await master.event('exit');
+    // Node alone keeps it for keepAliveTimeout, five seconds.
+    assert.ok(process.hrtime.bigint() - before < 2_500_000_000n);
+  },
+);
 
 test('HTTP/2 clients get GOAWAY and finish their streams', { timeout }, async (t) => {
   const master = start(t, [node, app('http2.js')]);
@@ -84,7 +92,8 @@ test('cluster.worker.disconnect() asks the master and ends', { timeout }, async 
 });
 
 test('server.close() alone ends a process, as without a master', { timeout }, async (t) => {
-  const script = `const server = require('http').createServer().listen(0, '127.0.0.1', () => server.close())`;
+  const script = `const server = require('http').createServer();
+    server.listen(0, '127.0.0.1', () => server.close())`;
   const master = start(t, [node, '-e', script]);
   assert.strictEqual((await master.event('exit')).code, 0);
 });

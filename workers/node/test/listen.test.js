@@ -40,7 +40,10 @@ test('each server is announced with its kind right before its question', { timeo
   const kinds = ['http', 'http', 'https', 'http2', 'http2', 'net', 'tls'];
   await master.message({ act: 'listening' }, kinds.length);
   const said = master.messages.filter(({ act }) => act === 'server' || act === 'queryServer');
-  assert.deepStrictEqual(said.map(({ kind, act }) => kind || act), kinds.flatMap((kind) => [kind, 'queryServer']));
+  assert.deepStrictEqual(
+    said.map(({ kind, act }) => kind || act),
+    kinds.flatMap((kind) => [kind, 'queryServer']),
+  );
   assert.strictEqual(said[0].address, '127.0.0.1');
   assert.strictEqual(said[0].port, 0);
   assert.strictEqual(said[0].addressType, 4);
@@ -60,18 +63,27 @@ test('a port in use reaches the app as its usual error', { timeout }, async (t) 
   await master.prints('server error EADDRINUSE');
 });
 
-test('a second server on the same port of one process asks with another index', { timeout }, async (t) => {
-  const port = await freePort();
-  const twice = `for (const name of ['a', 'b']) require('http').createServer().listen(${port}, '127.0.0.1')
+test(
+  'a second server on the same port of one process asks with another index',
+  { timeout },
+  async (t) => {
+    const port = await freePort();
+    const twice = `for (const name of ['a', 'b']) require('http').createServer()
+      .listen(${port}, '127.0.0.1')
     .on('error', (error) => console.log(error.code))`;
-  const master = start(t, [node, '-e', twice]);
-  await master.prints('EADDRINUSE');
-  const asked = master.messages.filter(({ act }) => act === 'queryServer');
-  assert.deepStrictEqual(asked.map(({ index }) => index), [0, 1]);
-});
+    const master = start(t, [node, '-e', twice]);
+    await master.prints('EADDRINUSE');
+    const asked = master.messages.filter(({ act }) => act === 'queryServer');
+    assert.deepStrictEqual(
+      asked.map(({ index }) => index),
+      [0, 1],
+    );
+  },
+);
 
 test('a closed server is given back and may listen again', { timeout }, async (t) => {
-  const again = `const server = require('http').createServer((_, response) => response.end('again'));
+  const again = `const answer = (_, response) => response.end('again');
+    const server = require('http').createServer(answer);
     server.listen(0, '127.0.0.1', () => server.close(() => server.listen(0, '127.0.0.1')))`;
   const master = start(t, [node, '-e', again]);
   const [first, second] = [await master.port(1), await master.port(2)];
@@ -80,15 +92,22 @@ test('a closed server is given back and may listen again', { timeout }, async (t
   assert.ok(key.startsWith('127.0.0.1:0:4:0'), `${first}`);
 });
 
-for (const options of [{ port: 0, exclusive: true }, { port: 0, reusePort: true }]) {
+for (const options of [
+  { port: 0, exclusive: true },
+  { port: 0, reusePort: true },
+]) {
   const [why] = Object.keys(options).slice(1);
   const unknown = why === 'reusePort' && !(major > 22 || (major === 22 && minor >= 12));
-  test(`${why} is reported and proceeds`, { timeout, skip: unknown && 'unknown to this Node' }, async (t) => {
-    const master = listening(t, options);
-    assert.strictEqual((await master.message({ act: 'bypass' })).why, why);
-    await master.prints('address {');
-    assert.ok(!master.messages.some(({ act }) => act === 'queryServer'));
-  });
+  test(
+    `${why} is reported and proceeds`,
+    { timeout, skip: unknown && 'unknown to this Node' },
+    async (t) => {
+      const master = listening(t, options);
+      assert.strictEqual((await master.message({ act: 'bypass' })).why, why);
+      await master.prints('address {');
+      assert.ok(!master.messages.some(({ act }) => act === 'queryServer'));
+    },
+  );
 }
 
 test('a listen in a worker thread is reported and proceeds', { timeout }, async (t) => {
@@ -98,7 +117,7 @@ test('a listen in a worker thread is reported and proceeds', { timeout }, async 
   await master.prints('thread listens');
 });
 
-test('the Unix path of the main process is the master\'s', { timeout }, async (t) => {
+test("the Unix path of the main process is the master's", { timeout }, async (t) => {
   const socketPath = path.join(temporaryDirectory(t), 'app.sock');
   const master = listening(t, { path: socketPath });
   assert.strictEqual((await master.message({ act: 'server' })).port, -1);
@@ -109,7 +128,13 @@ test('the Unix path of the main process is the master\'s', { timeout }, async (t
 test('the Unix path of another process is its own, unless named', { timeout }, async (t) => {
   const directory = temporaryDirectory(t);
   const socketPath = path.join(directory, 'tool.sock');
-  const command = [node, app('launch.js'), 'spawn', app('listen.js'), JSON.stringify({ path: socketPath })];
+  const command = [
+    node,
+    app('launch.js'),
+    'spawn',
+    app('listen.js'),
+    JSON.stringify({ path: socketPath }),
+  ];
   const left = start(t, command);
   await left.prints('address');
   assert.deepStrictEqual(left.messages, []);
@@ -118,18 +143,25 @@ test('the Unix path of another process is its own, unless named', { timeout }, a
   assert.strictEqual((await named.message({ act: 'listening' })).address, socketPath);
 });
 
-test('a fixed UDP port comes from the master, one of the kernel\'s choice does not', { timeout }, async (t) => {
-  const port = await freePort();
-  const master = start(t, [node, app('datagram.js'), String(port)]);
-  await master.prints('fixed port bound');
-  const asked = master.messages.filter(({ act }) => act === 'queryServer');
-  assert.deepStrictEqual(asked.map(({ port: p, addressType }) => [p, addressType]), [[port, 'udp4']]);
-  const client = dgram.createSocket('udp4');
-  client.send('ping', port, '127.0.0.1');
-  const [answer] = await once(client, 'message');
-  client.close();
-  assert.strictEqual(String(answer), 'ping');
-});
+test(
+  "a fixed UDP port comes from the master, one of the kernel's choice does not",
+  { timeout },
+  async (t) => {
+    const port = await freePort();
+    const master = start(t, [node, app('datagram.js'), String(port)]);
+    await master.prints('fixed port bound');
+    const asked = master.messages.filter(({ act }) => act === 'queryServer');
+    assert.deepStrictEqual(
+      asked.map(({ port: p, addressType }) => [p, addressType]),
+      [[port, 'udp4']],
+    );
+    const client = dgram.createSocket('udp4');
+    client.send('ping', port, '127.0.0.1');
+    const [answer] = await once(client, 'message');
+    client.close();
+    assert.strictEqual(String(answer), 'ping');
+  },
+);
 
 test('connections over maxConnections are refused, not dropped', { timeout }, async (t) => {
   const master = start(t, [node, app('http.js')], { MAX_CONNECTIONS: '2' });

@@ -17,11 +17,16 @@ const sharedKey = {
   ciphers: 'PSK',
   maxVersion: 'TLSv1.2',
   checkServerIdentity: () => undefined,
-  pskCallback: () => ({ psk: Buffer.from('00112233445566778899aabbccddeeff', 'hex'), identity: 'test' }),
+  pskCallback: () => ({
+    psk: Buffer.from('00112233445566778899aabbccddeeff', 'hex'),
+    identity: 'test',
+  }),
 };
 
 function request(module, options) {
-  const sent = module.request({ host: '127.0.0.1', agent: false, ...options }).on('error', () => {});
+  const sent = module
+    .request({ host: '127.0.0.1', agent: false, ...options })
+    .on('error', () => {});
   sent.end();
   return sent;
 }
@@ -39,16 +44,20 @@ test('open connections and active exchanges are counted apart', { timeout }, asy
   await master.pageHas({ seen: 3, ...quiet });
 });
 
-test('an exchange that the client aborts is over, also when answered later', { timeout }, async (t) => {
-  const master = start(t, [node, app('http.js')]);
-  const port = await master.port();
-  const aborted = request(http, { port, path: '/hold' });
-  await master.pageHas({ open: 1, active: 1 });
-  aborted.destroy();
-  await master.pageHas({ ...quiet, finished: 1 });
-  await get(port, '/release');
-  await master.pageHas({ ...quiet, finished: 2 });
-});
+test(
+  'an exchange that the client aborts is over, also when answered later',
+  { timeout },
+  async (t) => {
+    const master = start(t, [node, app('http.js')]);
+    const port = await master.port();
+    const aborted = request(http, { port, path: '/hold' });
+    await master.pageHas({ open: 1, active: 1 });
+    aborted.destroy();
+    await master.pageHas({ ...quiet, finished: 1 });
+    await get(port, '/release');
+    await master.pageHas({ ...quiet, finished: 2 });
+  },
+);
 
 test('HTTPS connections are counted until they close', { timeout }, async (t) => {
   const master = start(t, [node, app('secure.js')]);
@@ -83,7 +92,8 @@ test('raw, reset and upgraded connections are open until they close', { timeout 
   const master = start(t, [node, app('secure.js')]);
   const raw = await connect(await master.port(3));
   const upgraded = request(http, {
-    port: await master.port(4), headers: { Connection: 'Upgrade', Upgrade: 'test' },
+    port: await master.port(4),
+    headers: { Connection: 'Upgrade', Upgrade: 'test' },
   });
   const [, socket] = await once(upgraded, 'upgrade');
   await master.pageHas({ seen: 2, open: 2 });
@@ -107,16 +117,23 @@ test('room is told once, when a connection closes', { timeout }, async (t) => {
   assert.strictEqual(master.messages.filter(({ act }) => act === 'room').length, 1);
 });
 
-test('a blocked loop shows in its delay, work in its utilisation, and the beat goes on', { timeout }, async (t) => {
-  const master = start(t, [node, app('http.js')]);
-  const port = await master.port();
-  const before = await master.page();
-  assert.ok(before.heap > 1e6 && before.limit > before.heap, `${before.heap} of ${before.limit}`);
-  assert.ok(before.delay < 100, `${before.delay}`);
-  await get(port, '/block');
-  let page = before;
-  while (page.delay < 150) page = await master.page();
-  assert.ok(page.delay < 5000 && page.utilisation > 0.1 && page.utilisation <= 1, JSON.stringify(page));
-  assert.ok(page.beat > before.beat);
-  assert.strictEqual(page.pid, (await master.message({ act: 'attach' })).pid);
-});
+test(
+  'a blocked loop shows in its delay, work in its utilisation, and the beat goes on',
+  { timeout },
+  async (t) => {
+    const master = start(t, [node, app('http.js')]);
+    const port = await master.port();
+    const before = await master.page();
+    assert.ok(before.heap > 1e6 && before.limit > before.heap, `${before.heap} of ${before.limit}`);
+    assert.ok(before.delay < 100, `${before.delay}`);
+    await get(port, '/block');
+    let page = before;
+    while (page.delay < 150) page = await master.page();
+    assert.ok(
+      page.delay < 5000 && page.utilisation > 0.1 && page.utilisation <= 1,
+      JSON.stringify(page),
+    );
+    assert.ok(page.beat > before.beat);
+    assert.strictEqual(page.pid, (await master.message({ act: 'attach' })).pid);
+  },
+);

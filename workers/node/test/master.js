@@ -1,5 +1,6 @@
 'use strict';
-// Starts a command as a worker of master.py with the preload, and lets a test wait for what happens.
+// Starts a command as a worker of master.py with the preload, and lets a test wait for what
+// happens.
 
 const { spawn } = require('node:child_process');
 const { once } = require('node:events');
@@ -16,8 +17,14 @@ class Master {
     this.events = [];
     this.waiting = new Set();
     this.output = '';
-    const options = [process.env.NODE_OPTIONS, env.NODE_OPTIONS, `--require ${PRELOAD}`].filter(Boolean);
-    const own = { ...process.env, PATH: `${path.dirname(process.execPath)}:${process.env.PATH}`, ...env };
+    const options = [process.env.NODE_OPTIONS, env.NODE_OPTIONS, `--require ${PRELOAD}`].filter(
+      Boolean,
+    );
+    const own = {
+      ...process.env,
+      PATH: `${path.dirname(process.execPath)}:${process.env.PATH}`,
+      ...env,
+    };
     delete own.NODE_TEST_CONTEXT;
     this.process = spawn('python3', [path.join(__dirname, 'master.py'), ...command], {
       env: { ...own, NODE_OPTIONS: options.join(' ') },
@@ -32,7 +39,10 @@ class Master {
       this.events.push(JSON.parse(line));
       this.settle();
     });
-    const ended = once(this.process, 'exit');
+    const ended = once(this.process, 'close').then(() => {
+      this.ended = true;
+      this.settle();
+    });
     test.after(async () => {
       this.process.stdin.end();
       await ended;
@@ -45,12 +55,16 @@ class Master {
 
   /** Resolves with the first truthy result of `find`, asked again whenever something happens. */
   until(find) {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const check = () => {
         const found = find();
-        if (!found) return;
+        if (!found && !this.ended) return;
         this.waiting.delete(check);
-        resolve(found);
+        if (found) resolve(found);
+        else
+          reject(
+            new Error(`the master ended: ${this.output} ${JSON.stringify(this.events.slice(-5))}`),
+          );
       };
       this.waiting.add(check);
       check();
@@ -67,7 +81,8 @@ class Master {
 
   /** The `nth` message, sent or yet to come, that has all of these fields. */
   message(fields, nth = 1) {
-    const fits = (message) => Object.entries(fields).every(([key, value]) => message[key] === value);
+    const fits = (message) =>
+      Object.entries(fields).every(([key, value]) => message[key] === value);
     return this.until(() => this.messages.filter((message) => message && fits(message))[nth - 1]);
   }
 
@@ -95,10 +110,25 @@ class Master {
   async page() {
     const seen = this.events.filter(({ event }) => event === 'page').length;
     this.order('page');
-    const { values } = await this.until(() => this.events.filter(({ event }) => event === 'page')[seen]);
+    const { values } = await this.until(
+      () => this.events.filter(({ event }) => event === 'page')[seen],
+    );
     if (values === null) return this.page();
-    const [, seenCount, open, active, beat, delay, utilisation, heap, limit, finished, pid, flags] = values;
-    return { seen: seenCount, open, active, beat, delay, utilisation, heap, limit, finished, pid, flags };
+    const [, seenCount, open, active, beat, delay, utilisation, heap, limit, finished, pid, flags] =
+      values;
+    return {
+      seen: seenCount,
+      open,
+      active,
+      beat,
+      delay,
+      utilisation,
+      heap,
+      limit,
+      finished,
+      pid,
+      flags,
+    };
   }
 
   /** Reads the page until it has all of these values; the test's timeout bounds the wait. */
@@ -123,12 +153,17 @@ function start(test, command, env = {}) {
 /** One request; resolves with status, headers and body. */
 function get(port, url = '/', options = {}) {
   return new Promise((resolve, reject) => {
-    const request = http.get({ port, host: '127.0.0.1', path: url, agent: false, ...options }, (response) => {
-      let body = '';
-      response.setEncoding('utf8').on('data', (text) => (body += text));
-      response.on('end', () => resolve({ status: response.statusCode, headers: response.headers, body }));
-      response.on('error', reject);
-    });
+    const request = http.get(
+      { port, host: '127.0.0.1', path: url, agent: false, ...options },
+      (response) => {
+        let body = '';
+        response.setEncoding('utf8').on('data', (text) => (body += text));
+        response.on('end', () =>
+          resolve({ status: response.statusCode, headers: response.headers, body }),
+        );
+        response.on('error', reject);
+      },
+    );
     request.on('error', reject);
   });
 }

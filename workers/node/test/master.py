@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The master's side of one worker, for the tests: spawns a command with the contract's descriptors and
-environment, listens where the app asks, hands over connections, and obeys one JSON command a line on stdin.
+"""The master's side of one worker, for the tests: spawns a command with the contract's descriptors
+and environment, listens where the app asks, hands over connections, obeys one JSON command a line.
 Every message of the worker and every event goes to stdout as one JSON line.
 
 usage: master.py COMMAND [ARGUMENT ...]
@@ -12,7 +12,7 @@ commands  {"do":"send","message":{...}}    one message to the worker
           {"do":"signal","number":15}      to the spawned process
           {"do":"stop"}                    kill the process group and end
 """
-import array, fcntl, json, os, selectors, signal, socket, struct, subprocess, sys
+import array, fcntl, functools, json, os, selectors, signal, socket, struct, subprocess, sys
 
 CONTROL, TOKEN, LOAD = 100, 101, 102
 selector = selectors.DefaultSelector()
@@ -38,13 +38,14 @@ class Worker:
         fcntl.fcntl(token, fcntl.F_SETFL, fcntl.fcntl(token, fcntl.F_GETFL) | os.O_NONBLOCK)
         os.write(self.token, b"1")
         sources = {CONTROL: theirs.fileno(), TOKEN: token, LOAD: self.page}
-        env = dict(os.environ, TENFOLD_CONTROL_FD="100", TENFOLD_TOKEN_FD="101", TENFOLD_LOAD_FD="102",
+        env = dict(os.environ, TENFOLD_CONTROL_FD=str(CONTROL), TENFOLD_TOKEN_FD=str(TOKEN),
+                   TENFOLD_LOAD_FD=str(LOAD), TENFOLD_MASTER=str(os.getpid()),
                    TENFOLD_PROTOCOL="1", TENFOLD_SLOT="0", TENFOLD_WORKERS="1", TENFOLD_WORKER="7",
-                   TENFOLD_INSTANCE="0" * 32, TENFOLD_MASTER=str(os.getpid()), NODE_APP_INSTANCE="0")
+                   TENFOLD_INSTANCE="0" * 32, NODE_APP_INSTANCE="0")
         for target, source in sources.items():
             os.dup2(source, target, inheritable=True)
-        self.process = subprocess.Popen(command, env=env, pass_fds=list(sources), stdin=subprocess.DEVNULL,
-                                        stdout=sys.stderr, start_new_session=True)
+        self.process = subprocess.Popen(command, env=env, pass_fds=list(sources), stdout=sys.stderr,
+                                        stdin=subprocess.DEVNULL, start_new_session=True)
         for target in sources:
             os.close(target)
         theirs.close()
@@ -67,7 +68,7 @@ class Worker:
         sys.exit(0)
 
     def attached_ended(self):
-        """A watcher restarts the app inside a living worker: the next process may claim the channel."""
+        """A watcher restarts the app in a living worker: the next process may claim the channel."""
         for listener in self.listeners.values():
             selector.unregister(listener)
             listener.close()
@@ -85,10 +86,12 @@ class Worker:
             self.channel.sendall(data)
             self.channel.setblocking(False)
         else:
-            self.channel.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))
+            self.channel.sendmsg([data], [rights])
 
     def answer(self, message, fd=None, kind="net.Native", **fields):
-        reply = {"cmd": "NODE_CLUSTER", "ack": message["seq"], "errno": None, "data": message.get("data"), **fields}
+        reply = {"cmd": "NODE_CLUSTER", "ack": message["seq"], "errno": None,
+                 "data": message.get("data"), **fields}
         self.send({"cmd": "NODE_HANDLE", "type": kind, "msg": reply} if fd else reply, fd)
 
     def readable(self):
@@ -138,7 +141,8 @@ class Worker:
         if listener.family == socket.AF_UNIX:
             return self.answer(message, key=key)
         family = "IPv6" if listener.family == socket.AF_INET6 else "IPv4"
-        self.answer(message, key=key, sockname={"address": name[0], "family": family, "port": name[1]})
+        sockname = {"address": name[0], "family": family, "port": name[1]}
+        self.answer(message, key=key, sockname=sockname)
 
     def accept(self, key):
         client, _ = self.listeners[key].accept()
@@ -161,7 +165,8 @@ class Worker:
                     selector.unregister(listener)
             case "release":
                 for key, listener in self.listeners.items():
-                    selector.register(listener, selectors.EVENT_READ, lambda key=key: self.accept(key))
+                    accept = functools.partial(self.accept, key)
+                    selector.register(listener, selectors.EVENT_READ, accept)
             case "close":
                 selector.unregister(self.channel)
                 self.channel.close()
