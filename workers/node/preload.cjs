@@ -194,11 +194,19 @@ function uncountOpen(handle) {
   handle[kOpen] = false;
   page[OPEN] -= 1;
   connectionsChanged();
-  if (roomWanted) {
-    roomWanted = false;
-    guarded(tellTenfold, { act: 'room' });
-  }
+  if (roomWanted) tellRoom();
   if (page[OPEN] === 0) whenEmpty();
+}
+
+// The master waits for `open` to fall below what it last read. It may have fallen meanwhile.
+function wantRoom(below) {
+  if (page[OPEN] < below) tellRoom();
+  else roomWanted = true;
+}
+
+function tellRoom() {
+  roomWanted = false;
+  guarded(tellTenfold, { act: 'room' });
 }
 
 // A request has a start and, unless its connection breaks, a finish; what is still started when the
@@ -545,7 +553,7 @@ function isHttp2(server) {
 function receive(message, handle) {
   if (message.cmd === 'NODE_TENFOLD') {
     if (message.act === 'drain') guarded(startDraining);
-    if (message.act === 'watch') roomWanted = true;
+    if (message.act === 'watch') wantRoom(message.below);
     if (message.act === 'pressure') toApp.pressure.publish(message.level);
   } else if (message.cmd === 'NODE_CLUSTER') {
     const question = answers.get(message.ack);

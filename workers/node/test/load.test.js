@@ -108,13 +108,23 @@ test('room is told once, when a connection closes', { timeout }, async (t) => {
   const port = await master.port();
   const sockets = [await connect(port), await connect(port)];
   await master.pageHas({ open: 2 });
-  master.send({ cmd: 'NODE_TENFOLD', act: 'watch' });
+  master.send({ cmd: 'NODE_TENFOLD', act: 'watch', below: 2 });
   // An order behind `watch` on the same channel: when it is answered, `watch` has been read.
   await get(port);
   await master.message({ act: 'room' });
   sockets.forEach((socket) => socket.destroy());
   await master.pageHas(quiet);
   assert.strictEqual(master.messages.filter(({ act }) => act === 'room').length, 1);
+});
+
+test('room that was made before the question is told at once', { timeout }, async (t) => {
+  const master = start(t, [node, app('http.js')]);
+  const port = await master.port();
+  const socket = await connect(port);
+  await master.pageHas({ open: 1 });
+  master.send({ cmd: 'NODE_TENFOLD', act: 'watch', below: 2 });
+  await master.message({ act: 'room' });
+  socket.destroy();
 });
 
 test(
