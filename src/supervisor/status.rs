@@ -8,8 +8,8 @@ use super::request::{ListenerStatus, QueueStatus, Request, Status, Totals, Worke
 use super::{Process, Supervisor};
 use crate::clock;
 use crate::policy::{
-    Event, ListenerView, LiveWorker, Phase, SlotState, SlotView, StopKind, Tally, WorkerLife,
-    WorkerView,
+    Event, ListenerView, LiveWorker, Phase, SlotState, SlotView, Standing, StopKind, Tally,
+    WorkerLife, WorkerView,
 };
 
 impl Supervisor {
@@ -88,8 +88,7 @@ impl Supervisor {
         status.generation = Some(live.generation.0);
         if let Some(account) = accounts.iter().find(|account| account.id == live.worker) {
             status.in_flight = account.in_flight;
-            status.open = account.open;
-            status.active = account.active;
+            (status.open, status.active) = self.counts_now(account);
             status.unacked = account.unacked;
             status.accepted = account.accepted;
             status.limit = account.bounds.limit.get();
@@ -99,6 +98,22 @@ impl Supervisor {
             fill_from_process(now, &mut status, process);
         }
         status
+    }
+
+    /// Open and active connections: of its load page, where a worker writes one. The dispatcher
+    /// reads that only when it has something to decide, so its account may be older. What a worker
+    /// that starts again (behind a wrapper) finds in its page is its predecessor's.
+    fn counts_now(&self, account: &WorkerView) -> (u32, u32) {
+        let is_its_own = account.standing != Standing::Starting;
+        let process = self.processes.get(&account.id).filter(|_| is_its_own);
+        let page = process.and_then(|process| process.load.read());
+        match page.filter(|page| page.version > 0) {
+            Some(page) => {
+                let unseen = account.sent.saturating_sub(page.seen);
+                (saturated(page.open.saturating_add(unseen)), saturated(page.active))
+            }
+            None => (account.open, account.active),
+        }
     }
 
     fn totals(&self, workers: &[WorkerStatus], slots: &[SlotView], tally: Tally) -> Totals {
@@ -197,6 +212,10 @@ fn resident_bytes(pid: i32) -> u64 {
     let what = ProcessRefreshKind::nothing().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, what);
     system.process(pid).map_or(0, sysinfo::Process::memory)
+}
+
+fn saturated(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn millis(later: Instant, earlier: Instant) -> u64 {

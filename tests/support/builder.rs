@@ -22,6 +22,16 @@ pub(crate) struct Builder {
     app: Vec<OsString>,
     cwd: Option<PathBuf>,
     env: Vec<(OsString, OsString)>,
+    through: Vec<OsString>,
+    stdout: Reading,
+}
+
+/// Whether the harness reads what tenfold writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Yes,
+    /// The pipe stays full, as with a terminal on hold.
+    Stuck,
 }
 
 impl Builder {
@@ -41,6 +51,8 @@ impl Builder {
             app: Vec::new(),
             cwd: None,
             env: Vec::new(),
+            through: Vec::new(),
+            stdout: Reading::Yes,
         }
     }
 
@@ -79,6 +91,18 @@ impl Builder {
         self
     }
 
+    /// Lets a program that sets something and then becomes tenfold start it: `prlimit`, `nice`, ….
+    pub(crate) fn through<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.through = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Never reads its standard output.
+    pub(crate) fn stuck_stdout(mut self) -> Self {
+        self.stdout = Reading::Stuck;
+        self
+    }
+
     /// The working directory; unless told, an empty one of this test's own.
     pub(crate) fn cwd(mut self, dir: impl AsRef<Path>) -> Self {
         self.cwd = Some(dir.as_ref().to_owned());
@@ -106,7 +130,11 @@ impl Builder {
         let mut command = self.command();
         command.env(MARK, &mark);
         let child = command.spawn().expect("the binary under test starts");
-        Tenfold::follow(child, mark, self.name.unwrap_or_default(), self.dir)
+        let tenfold = Tenfold::new(child, mark, self.name.unwrap_or_default(), self.dir);
+        match self.stdout {
+            Reading::Yes => tenfold.follow_both(),
+            Reading::Stuck => tenfold.follow_stderr(),
+        }
     }
 
     /// Runs it to its end, which must come within [`PATIENCE`].
@@ -124,8 +152,10 @@ impl Builder {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tenfold"));
-        command.args(&self.subcommand);
+        let binary = OsStr::new(env!("CARGO_BIN_EXE_tenfold"));
+        let mut words = self.through.iter().map(OsString::as_os_str).chain([binary]);
+        let mut command = Command::new(words.next().expect("there is the binary"));
+        command.args(words).args(&self.subcommand);
         if let Some(name) = &self.name {
             command.arg("--name").arg(name);
         }

@@ -7,9 +7,11 @@
 #![allow(clippy::disallowed_methods, reason = "only policy and shells take time as an argument")]
 
 mod builder;
+pub(crate) mod crowd;
 pub(crate) mod http;
 pub(crate) mod node;
 mod output;
+pub(crate) mod pool;
 pub(crate) mod processes;
 mod status;
 mod tenfold;

@@ -66,6 +66,20 @@ impl Status {
         self.workers.iter().map(|worker| worker.accepted).sum()
     }
 
+    /// The worker in `slot`; panics if there is none.
+    #[track_caller]
+    pub(crate) fn worker_in(&self, slot: u16) -> &Worker {
+        let worker = self.workers.iter().find(|worker| worker.slot == slot);
+        worker.unwrap_or_else(|| panic!("slot {slot} is not there: {self:#?}"))
+    }
+
+    /// One of the sums.
+    #[track_caller]
+    pub(crate) fn total(&self, name: &str) -> u64 {
+        let total = self.totals.get(name).and_then(serde_json::Value::as_u64);
+        total.unwrap_or_else(|| panic!("no total {name:?}: {self:#?}"))
+    }
+
     /// Client connections that workers hold now.
     pub(crate) fn open(&self) -> u64 {
         self.workers.iter().map(|worker| worker.open).sum()
@@ -74,10 +88,6 @@ impl Status {
     /// The pid of the worker in `slot`; panics if there is none.
     #[track_caller]
     pub(crate) fn pid_of(&self, slot: u16) -> i32 {
-        let worker = self.workers.iter().find(|worker| worker.slot == slot);
-        match worker.and_then(|worker| worker.pid) {
-            Some(pid) => pid,
-            None => panic!("slot {slot} has no process: {self:#?}"),
-        }
+        self.worker_in(slot).pid.unwrap_or_else(|| panic!("slot {slot} has no process: {self:#?}"))
     }
 }

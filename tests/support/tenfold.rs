@@ -38,11 +38,21 @@ impl Tenfold {
     }
 
     /// Takes over a started child whose output is piped and whose tree bears `mark`.
-    pub(super) fn follow(mut child: Child, mark: String, name: String, dir: TempDir) -> Self {
+    pub(super) fn new(child: Child, mark: String, name: String, dir: TempDir) -> Self {
         let output = Arc::new(Output::default());
-        output.follow(Stream::Stdout, child.stdout.take().expect("stdout is piped"));
-        output.follow(Stream::Stderr, child.stderr.take().expect("stderr is piped"));
         Self { child, exit: None, mark, name, dir, output, told: AtomicBool::new(false) }
+    }
+
+    pub(super) fn follow_both(mut self) -> Self {
+        let stdout = self.child.stdout.take().expect("stdout is piped");
+        self.output.follow(Stream::Stdout, stdout);
+        self.follow_stderr()
+    }
+
+    pub(super) fn follow_stderr(mut self) -> Self {
+        let stderr = self.child.stderr.take().expect("stderr is piped");
+        self.output.follow(Stream::Stderr, stderr);
+        self
     }
 
     /// The master's pid.

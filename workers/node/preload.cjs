@@ -673,13 +673,15 @@ function attach() {
   const cluster = require('cluster');
   worker = newWorker(cluster.Worker);
   channel = open(controlFd, receive, channelEnded);
+  // Before `attach`: what the master finds then decides whether it counts by this page or from
+  // outside.
+  guarded(startLoadPage, loadFd);
   tellTenfold({ act: 'attach', pid: process.pid, node: process.versions.node });
   tell({ act: 'online' });
   becomeWorker(cluster);
   phase = 'attached';
   for (const message of early) process.send(message);
   guarded(startAccounting);
-  guarded(startLoadPage, loadFd);
   delete env.TENFOLD_CONTROL_FD;
   delete env.TENFOLD_TOKEN_FD;
   delete env.TENFOLD_LOAD_FD;

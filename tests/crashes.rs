@@ -1,0 +1,176 @@
+//! What a violent death costs: of a worker, only what it had acknowledged; of the master, the tree.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use support::crowd::{Crowd, Outcome};
+use support::pool::{command_pool, node_pool};
+use support::{Builder, PATIENCE, Status, Tenfold, processes, try_until, wait_until};
+
+const WORKERS: usize = 4;
+
+/// How long a tree may outlive its master.
+const TREE_BOUND: Duration = Duration::from_secs(3);
+
+/// Waits until the worker has its window full of connections that it does not answer for.
+fn wait_for_full_window(tenfold: &Tenfold, slot: u16) {
+    tenfold.wait_status(PATIENCE, "8 un-acked connections", |status| {
+        status.worker_in(slot).unacked == 8
+    });
+}
+
+fn answered_by(outcomes: &[Outcome]) -> BTreeMap<i32, u64> {
+    let mut answered = BTreeMap::new();
+    for who in outcomes.iter().filter_map(|outcome| outcome.answer.as_ref().ok()) {
+        *answered.entry(who.pid).or_default() += 1;
+    }
+    answered
+}
+
+/// Every connection was acknowledged once: those that got no answer, by the dead worker.
+#[track_caller]
+fn check_only_acknowledged_failed(status: &Status, outcomes: &[Outcome], victim: i32) {
+    let answered = answered_by(outcomes);
+    let failed = outcomes.iter().filter(|outcome| outcome.answer.is_err()).count() as u64;
+    assert_eq!(status.total("shed"), 0, "{status:?}");
+    assert_eq!(status.total("accepted"), outcomes.len() as u64, "{status:?}");
+    for worker in &status.workers {
+        let pid = worker.pid.expect("all are ready");
+        let answers = answered.get(&pid).copied().unwrap_or(0);
+        assert_eq!(worker.accepted, answers, "a living worker lost connections: {worker:?}");
+    }
+    let living: u64 = status.workers.iter().map(|worker| worker.accepted).sum();
+    let of_the_dead = answered.get(&victim).copied().unwrap_or(0);
+    assert_eq!(status.total("accepted"), living + of_the_dead + failed, "{status:?}");
+}
+
+/// Kills the worker in slot 2 while 64 clients ask, after `before` was done to it.
+#[track_caller]
+fn check_death_of_one(builder: Builder, port: u16, before: impl Fn(&Tenfold, i32)) {
+    let crowd = Crowd { port, path: "/slow?ms=20", clients: 64, requests: 4000 };
+    let tenfold = builder.start();
+    let victim = tenfold.wait_ready(WORKERS).pid_of(2);
+    let outcomes = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| crowd.ask());
+        tenfold.wait_status(PATIENCE, "work in slot 2", |status| status.worker_in(2).accepted > 50);
+        before(&tenfold, victim);
+        processes::signal(victim, Signal::SIGKILL);
+        tenfold.wait_for_line(PATIENCE, |line| {
+            line.contains("worker crashed, restarting") && line.contains("\"restart_in_ms\":0")
+        });
+        tenfold.wait_status(PATIENCE, "the replacement at work", |status| {
+            let worker = status.worker_in(2);
+            worker.pid.is_some_and(|pid| pid != victim) && worker.accepted > 0
+        });
+        asking.join().expect("clients do not panic")
+    });
+    let status = tenfold.wait_status(PATIENCE, "nothing open", |status| status.open() == 0);
+    assert_eq!(outcomes.len(), crowd.requests);
+    check_only_acknowledged_failed(&status, &outcomes, victim);
+}
+
+#[test]
+fn killed_worker_takes_only_its_acknowledged_connections() {
+    let (builder, port) = node_pool("http.js", WORKERS);
+    check_death_of_one(builder, port, |_, _| {});
+}
+
+#[test]
+fn what_a_killed_worker_had_not_acknowledged_is_served_by_others() {
+    let (builder, port) = node_pool("http.js", WORKERS);
+    check_death_of_one(builder, port, |tenfold, victim| {
+        processes::signal(victim, Signal::SIGSTOP);
+        wait_for_full_window(tenfold, 2);
+    });
+}
+
+#[test]
+fn what_a_killed_worker_had_not_acknowledged_is_served_by_others_without_the_preload() {
+    let (builder, port) = node_pool("http.js", WORKERS);
+    let builder = builder.args(["--set", "workers.preload=false"]);
+    check_death_of_one(builder, port, |tenfold, victim| {
+        processes::signal(victim, Signal::SIGSTOP);
+        wait_for_full_window(tenfold, 2);
+    });
+}
+
+#[test]
+fn queue_outlives_the_death_of_the_only_worker() {
+    let (builder, port) = node_pool("http.js", 1);
+    let tenfold = builder.start();
+    let victim = tenfold.wait_ready(1).pid_of(0);
+    processes::signal(victim, Signal::SIGSTOP);
+    let crowd = Crowd { port, path: "/", clients: 200, requests: 200 };
+    let answers = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| crowd.ask_all());
+        tenfold.wait_status(PATIENCE, "192 waiting behind 8", |status| {
+            status.worker_in(0).unacked == 8 && status.listeners[0].queue.length == 192
+        });
+        processes::signal(victim, Signal::SIGKILL);
+        asking.join().expect("each has its answer")
+    });
+    assert!(answers.iter().all(|who| who.pid != victim), "a dead worker answered");
+}
+
+/// The death of the master leaves nothing behind.
+#[track_caller]
+fn check_tree_dies_with_master((builder, _): (Builder, u16)) {
+    let mut tenfold = builder.start();
+    tenfold.wait_ready(2);
+    let children: Vec<i32> = processes::children(tenfold.pid()).map(|it| it.pid).collect();
+    assert_eq!(children.len(), 3, "two workers and the guardian");
+    tenfold.kill9();
+    tenfold.wait_exit(PATIENCE);
+    tenfold.wait_tree_gone(TREE_BOUND);
+    // The guardian has no environment to be known by; it goes last.
+    wait_until(TREE_BOUND, "the end of the guardian", || {
+        children.iter().all(|pid| !processes::is_alive(*pid)).then_some(())
+    });
+}
+
+#[test]
+fn tree_dies_with_the_master() {
+    check_tree_dies_with_master(node_pool("http.js", 2));
+}
+
+#[test]
+fn tree_of_shells_dies_with_the_master() {
+    check_tree_dies_with_master(command_pool(["sh", "-c", "node apps/http.js; true"], 2));
+}
+
+#[test]
+fn tree_of_npm_dies_with_the_master() {
+    let (builder, port) = command_pool(["npm", "start"], 2);
+    check_tree_dies_with_master((builder.env("RUN", "node apps/http.js"), port));
+}
+
+#[test]
+fn workers_that_ignore_term_die_with_the_master() {
+    check_tree_dies_with_master(node_pool("ignore-term.js", 2));
+}
+
+#[test]
+fn descendants_in_sessions_of_their_own_die_with_the_master() {
+    check_tree_dies_with_master(node_pool("double-fork.js", 2));
+}
+
+#[test]
+fn stopped_master_costs_nobody_their_life() {
+    let (builder, port) = node_pool("http.js", WORKERS);
+    let tenfold = builder.start();
+    let pids = |status: &Status| status.workers.iter().map(|it| it.pid).collect::<Vec<_>>();
+    let before = pids(&tenfold.wait_ready(WORKERS));
+    tenfold.signal(Signal::SIGSTOP);
+    let died = try_until(Duration::from_secs(5), || {
+        before.iter().flatten().find(|pid| !processes::is_alive(**pid))
+    });
+    assert_eq!(died, None, "a worker died while the master was stopped");
+    tenfold.signal(Signal::SIGCONT);
+    let after = tenfold.wait_ready(WORKERS);
+    assert_eq!((pids(&after), after.total("restarts")), (before, 0));
+    Crowd { port, path: "/", clients: 8, requests: 40 }.ask_all();
+}
