@@ -22,6 +22,9 @@ use crate::supervisor::launch::{self, Launcher, PreloadFlag};
 use crate::sys::spawn::{Credentials, Nofile};
 use crate::sys::{child, limits, program};
 
+/// Workers find their descriptors at 100 to 102, and the master needs some twenty for itself.
+const NOFILE_MIN: u64 = 128;
+
 /// What the host gave. Whatever it denied is a warning; nothing here is fatal but the program.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -97,8 +100,15 @@ impl Host {
     /// Everything that all workers have in common.
     ///
     /// # Errors
-    /// The program is not there any more, or its environment cannot be passed on.
+    /// The program is not there any more, its environment cannot be passed on, or there are too few
+    /// descriptors for any worker.
     pub(crate) fn launcher(&self, config: &Config) -> anyhow::Result<Launcher> {
+        let nofile = self.nofile;
+        if nofile < NOFILE_MIN {
+            anyhow::bail!(
+                "the hard limit on open files is {nofile}; tenfold needs at least {NOFILE_MIN}"
+            );
+        }
         let environment = launch::inherited(std::env::vars_os(), config);
         let path = environment.get(std::ffi::OsStr::new("PATH"));
         let words = &config.command.words;

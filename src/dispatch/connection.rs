@@ -24,7 +24,7 @@ pub(super) enum Answer {
     Refused {
         seq: u64,
     },
-    /// Node got the message without its descriptor.
+    /// Node got the message without its descriptor: it has no room for another.
     NeverReceived,
 }
 
@@ -163,7 +163,9 @@ impl Reactor {
                 .observing
                 .observer()
                 .map_or(Tracked::No, |observer| observer.answered(connection.ticket, &answer));
-            count.answered(held);
+            if answer != Answer::NeverReceived {
+                count.answered(held);
+            }
         }
         let grants = match answer {
             Answer::Taken { .. } => {
@@ -178,8 +180,9 @@ impl Reactor {
                 grants
             }
             Answer::NeverReceived => {
-                let grants = self.balance().withdraw(now, worker);
+                let grants = self.balance().not_received(now, worker, connection.listener);
                 self.readmit(now, vec![connection]);
+                self.deadline_moved.notify_one();
                 grants
             }
         };

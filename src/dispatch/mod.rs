@@ -319,6 +319,7 @@ impl Reactor {
             Standing::Starting | Standing::Ready => {}
         }
         member.standing = Standing::Starting;
+        member.watched = Watched::No;
         member.counted = Counted::Kernel(KernelCount::default());
         let taken_back = member.link.take_back();
         let offered = member.link.offer_again();

@@ -200,13 +200,29 @@ impl Balance {
     /// Connection mode: the worker refused one connection of this listener. It gets none of that
     /// listener until it reports fewer open, or [`REFUSAL_PAUSE`] has passed.
     pub fn refused(&mut self, now: Instant, id: WorkerId, listener: ListenerId) -> Vec<Grant> {
+        self.refuse(now, id, listener, Account::answer)
+    }
+
+    /// Connection mode: a connection arrived at the worker without its descriptor, because the
+    /// worker has no room for one more. A refusal, but one that the worker does not count as seen.
+    pub fn not_received(&mut self, now: Instant, id: WorkerId, listener: ListenerId) -> Vec<Grant> {
+        self.refuse(now, id, listener, Account::withdraw)
+    }
+
+    fn refuse(
+        &mut self,
+        now: Instant,
+        id: WorkerId,
+        listener: ListenerId,
+        settle: impl FnOnce(&mut Account),
+    ) -> Vec<Grant> {
         let until = now + REFUSAL_PAUSE;
         if self.worker_mut(id).is_some() {
             self.tally.refused += 1;
             self.refusal_end = Some(self.refusal_end.map_or(until, |end| end.min(until)));
         }
         self.change(now, id, |worker| {
-            worker.answer();
+            settle(worker);
             worker.refuse(listener, until);
         })
     }

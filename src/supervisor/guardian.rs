@@ -246,8 +246,8 @@ fn signal_tree(groups: &BTreeSet<i32>, instance: &str, signal: Signal) {
 }
 
 fn is_gone(groups: &BTreeSet<i32>, instance: &str) -> bool {
-    let is_empty = |&group: &i32| !child::group_exists(group).unwrap_or(false);
-    groups.iter().all(is_empty) && process::with_variable(INSTANCE_VARIABLE, instance).is_empty()
+    let is_over = |&group: &i32| !process::group_lives(group);
+    groups.iter().all(is_over) && process::with_variable(INSTANCE_VARIABLE, instance).is_empty()
 }
 
 /// The processes belong to other parents by now, so there is no event to wait for.

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use nix::sys::signal::Signal;
 
-use super::child::{pidfd_open, pidfd_send_signal};
+use super::child::{group_exists, pidfd_open, pidfd_send_signal};
 
 /// State LISTEN in /proc/net/tcp.
 const LISTEN: &str = "0A";
@@ -49,6 +49,15 @@ pub fn children(pid: i32) -> io::Result<Vec<i32>> {
 #[must_use]
 pub fn group_members(group: i32) -> Vec<i32> {
     scan(|stat| stat.group == group)
+}
+
+/// Whether a group has any process that has not ended: orphans that init leaves unreaped have.
+#[must_use]
+pub fn group_lives(group: i32) -> bool {
+    let living = scan(|stat| stat.group == group && !matches!(stat.state, b'Z' | b'X'));
+    // Where /proc is missing, nothing tells the living from the dead.
+    let is_hidden = || group_exists(group).unwrap_or(false) && group_members(group).is_empty();
+    !living.is_empty() || is_hidden()
 }
 
 /// One variable of the environment that a process was started with.
@@ -116,6 +125,8 @@ pub fn fd_count(pid: i32) -> io::Result<u64> {
 /// What we use of /proc/PID/stat.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
+    /// The letter of `ps`.
+    state: u8,
     parent: i32,
     group: i32,
 }
@@ -153,10 +164,11 @@ fn socket_inodes(pid: i32) -> HashSet<u64> {
 fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
-    let mut fields = rest.split_ascii_whitespace().skip(1);
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
-    Some(Stat { parent, group })
+    Some(Stat { state, parent, group })
 }
 
 fn parse_children(text: &str) -> impl Iterator<Item = i32> {
@@ -200,6 +212,7 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -219,7 +232,7 @@ mod tests {
     #[test]
     fn a_process_may_be_named_anything() {
         let stat = b"77 (a) R 1 (\xff) S 5 6 7 0";
-        assert_eq!(parse_stat(stat), Some(Stat { parent: 5, group: 6 }));
+        assert_eq!(parse_stat(stat), Some(Stat { state: b'S', parent: 5, group: 6 }));
         for broken in ["", "77", "77 (a", "77 (a)", "77 (a) S x y", ")"] {
             assert_eq!(parse_stat(broken.as_bytes()), None, "{broken}");
         }
@@ -230,6 +243,25 @@ mod tests {
         let group = nix::unistd::getpgrp().as_raw();
         assert!(group_members(group).contains(&own_pid()));
         assert!(group_members(i32::MAX).is_empty());
+        assert!(group_lives(group) && !group_lives(i32::MAX));
+    }
+
+    #[test]
+    fn a_group_of_which_all_have_ended_does_not_live() {
+        let alone = forking();
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line"]).process_group(0).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("sh is there");
+        drop(alone);
+        let group = i32::try_from(child.id()).expect("a pid is an i32");
+        assert!(group_lives(group));
+        drop(child.stdin.take());
+        while group_lives(group) {
+            std::thread::yield_now();
+        }
+        // Nobody has reaped it.
+        assert!(group_exists(group).expect("a group"));
+        child.wait().expect("it is our child");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -164,6 +164,14 @@ impl Tenfold {
     /// Everything written so far, both streams in the order of arrival.
     pub(crate) fn output(&self) -> String {
         self.output.both()
+    }
+
+    /// The share of one CPU that the master used while `work` ran, and what that gave.
+    pub(crate) fn load_during<T>(&self, work: impl FnOnce() -> T) -> (f64, T) {
+        let (started, before) = (Instant::now(), processes::cpu_time(self.pid()));
+        let outcome = work();
+        let used = processes::cpu_time(self.pid()) - before;
+        (used.as_secs_f64() / started.elapsed().as_secs_f64(), outcome)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

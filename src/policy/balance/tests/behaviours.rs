@@ -33,6 +33,7 @@ enum Do {
     Release(u64),
     Acked(u64),
     Refused(u64, u32),
+    NotReceived(u64, u32),
     Withdraw(u64),
     /// Worker, seen, open, active.
     Report(u64, u64, u32, u32),
@@ -92,6 +93,9 @@ fn run(balance: &mut Balance, start: Instant, now: &mut Instant, call: Do) -> St
         Release(w) => return grants_text(&balance.release(*now, WorkerId(w))),
         Acked(w) => return grants_text(&balance.acked(*now, WorkerId(w))),
         Refused(w, l) => return grants_text(&balance.refused(*now, WorkerId(w), ListenerId(l))),
+        NotReceived(w, l) => {
+            return grants_text(&balance.not_received(*now, WorkerId(w), ListenerId(l)));
+        }
         Withdraw(w) => return grants_text(&balance.withdraw(*now, WorkerId(w))),
         Report(w, seen, open, active) => {
             let load = Load { seen, open, active };
@@ -318,6 +322,23 @@ fn refusing_worker_is_left_alone_for_the_pause() {
         (At(110), ""),
         (Expire, "t1>w1"),
         (Deadline, "none"),
+    ]);
+}
+
+#[test]
+fn worker_that_cannot_receive_is_left_alone_and_counts_nothing() {
+    check(&[
+        (OpenConnection(1, 9, 1000), ""),
+        (Join(1, 9), ""),
+        (Admit(1, 1), "t1>w1"),
+        (NotReceived(1, 1), ""),
+        (Counts(1), "0/0/0"),
+        (Readmit(1, 1, 0), "queued"),
+        (At(99), ""),
+        (Expire, ""),
+        (At(100), ""),
+        (Expire, "t1>w1"),
+        (Counts(1), "0/1/1"),
     ]);
 }
 

@@ -274,7 +274,7 @@ impl Simulation {
     fn answer(&mut self) {
         let Some(id) = self.any_worker() else { return };
         let now = self.now;
-        let choice = self.random.below(8);
+        let choice = self.random.below(9);
         let worker = self.worker(id);
         if worker.unacked.is_empty() {
             if self.manners == Manners::Hostile {
@@ -292,15 +292,22 @@ impl Simulation {
             return self.readmit(held);
         }
         let held = worker.unacked.remove(0);
-        worker.truth.seen += 1;
-        if choice == 1 {
+        if choice <= 2 {
             if let Some(refusal) = worker.serves.get_mut(&held.listener) {
                 *refusal = Some(now + REFUSAL_PAUSE);
             }
-            let grants = self.balance.refused(now, id, held.listener);
+            let grants = if choice == 1 {
+                worker.truth.seen += 1;
+                self.balance.refused(now, id, held.listener)
+            } else {
+                worker.sent -= 1;
+                worker.said.seen = worker.said.seen.min(worker.sent);
+                self.balance.not_received(now, id, held.listener)
+            };
             self.settle(grants);
             return self.readmit(held);
         }
+        worker.truth.seen += 1;
         worker.truth.open += 1;
         self.end(held.ticket);
         let grants = self.balance.acked(now, id);

@@ -1,0 +1,220 @@
+//! What happens when there is more than the workers can take: it waits in the master, bounded, and
+//! nobody who could be served does.
+
+mod support;
+
+use std::io;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use support::crowd::{Crowd, Outcome};
+use support::http::{self, Connection};
+use support::pool::{command_pool, node_pool};
+use support::{Builder, PATIENCE, Tenfold, processes, try_until};
+
+const WORKERS: usize = 4;
+
+/// Sends a request and leaves its answer for later.
+fn begin(port: u16, path: &str) -> Connection {
+    let mut connection = Connection::open(port).expect("the master accepts");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    connection.send(head.as_bytes()).expect("the kernel has room");
+    connection
+}
+
+#[test]
+fn only_the_window_waits_for_a_blocked_worker() {
+    const CONNECTIONS: usize = 5000;
+    const WINDOW: usize = 8;
+    let (builder, port) = node_pool("http.js", WORKERS);
+    let tenfold = builder.start();
+    let blocked = tenfold.wait_ready(WORKERS).pid_of(1);
+    processes::signal(blocked, Signal::SIGSTOP);
+    let crowd = Crowd { port, path: "/", clients: CONNECTIONS, requests: CONNECTIONS };
+    let answers = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| crowd.ask_all());
+        tenfold.wait_status(PATIENCE, "all others answered", |status| {
+            status.total("accepted") == (CONNECTIONS - WINDOW) as u64
+        });
+        processes::signal(blocked, Signal::SIGCONT);
+        asking.join().expect("each has its answer")
+    });
+    let waited = answers.iter().filter(|who| who.pid == blocked).count();
+    assert_eq!(waited, WINDOW, "answered by the blocked worker");
+}
+
+#[test]
+fn blocked_event_loop_costs_no_connection() {
+    let (builder, port) = node_pool("block.js", WORKERS);
+    let tenfold = builder.start();
+    tenfold.wait_ready(WORKERS);
+    let mut blocking = begin(port, "/block?ms=2000");
+    let status = tenfold.wait_status(PATIENCE, "who is blocked", |status| status.accepted() == 1);
+    let blocked = status.workers.iter().find(|it| it.accepted == 1).expect("one took it").slot;
+    let most = std::thread::scope(|scope| {
+        let crowd = Crowd { port, path: "/", clients: 5000, requests: 5000 };
+        let asking = scope.spawn(move || crowd.ask_all());
+        let most = most_unacked(&tenfold, blocked);
+        asking.join().expect("each has its answer");
+        most
+    });
+    assert_eq!(most, 8, "un-acked at the blocked worker");
+    assert_eq!(blocking.receive().expect("it answers at last").status, 200);
+}
+
+/// Looks at one worker until it has taken its second connection; the most it was sent un-acked.
+fn most_unacked(tenfold: &Tenfold, slot: u16) -> u64 {
+    let mut most = 0;
+    try_until(PATIENCE, || {
+        let status = tenfold.status().ok()?;
+        most = most.max(status.worker_in(slot).unacked);
+        (status.worker_in(slot).accepted > 1).then_some(())
+    });
+    most
+}
+
+#[test]
+fn slow_reader_does_not_freeze_its_worker() {
+    const MIB: usize = 64;
+    let (builder, port) = node_pool("big-answer.js", 1);
+    let tenfold = builder.start();
+    tenfold.wait_ready(1);
+    let mut slow = begin(port, &format!("/big?mib={MIB}"));
+    let (status, headers) = slow.receive_head().expect("the answer begins");
+    assert_eq!(status, 200, "{headers:?}");
+    let outcomes = Crowd { port, path: "/", clients: 4, requests: 40 }.ask();
+    for outcome in &outcomes {
+        assert!(outcome.answer.is_ok() && outcome.took < Duration::from_secs(2), "{outcome:?}");
+    }
+    let rest = slow.receive_rest().expect("the answer ends");
+    assert!(rest.len() >= MIB << 20, "only {} bytes came", rest.len());
+}
+
+/// 50 clients over 4 workers that refuse their third connection.
+#[track_caller]
+fn check_refusals_do_not_spin((builder, port): (Builder, u16)) {
+    let tenfold = builder.start();
+    tenfold.wait_ready(WORKERS);
+    let crowd = Crowd { port, path: "/slow?ms=150", clients: 50, requests: 150 };
+    let (load, answers) = tenfold.load_during(|| crowd.ask_all());
+    assert_eq!(answers.len(), crowd.requests);
+    assert!(load < 0.05, "the master used {:.1} % of a CPU", load * 100.0);
+}
+
+#[test]
+fn refusals_of_full_workers_do_not_spin() {
+    check_refusals_do_not_spin(node_pool("max-connections.js", WORKERS));
+}
+
+#[test]
+fn refusals_of_full_workers_do_not_spin_without_the_preload() {
+    let (builder, port) = node_pool("max-connections.js", WORKERS);
+    check_refusals_do_not_spin((builder.args(["--set", "workers.preload=false"]), port));
+}
+
+/// One worker that takes one connection, and a queue of five for 300 ms.
+fn narrow_pool() -> (Builder, u16) {
+    let (builder, port) = node_pool("http.js", 1);
+    let flags = ["--queue", "5", "--queue-timeout", "300ms", "--set", "workers.max_connections=1"];
+    (builder.args(flags), port)
+}
+
+/// One is served, five wait in vain, the rest is turned away at once.
+#[track_caller]
+fn check_queue_bounds((builder, port): (Builder, u16), is_turned_away: fn(&Outcome) -> bool) {
+    let tenfold = builder.start();
+    tenfold.wait_ready(1);
+    let mut held = begin(port, "/slow?ms=2000");
+    tenfold.wait_status(PATIENCE, "one open", |status| status.worker_in(0).accepted == 1);
+    let crowd = Crowd { port, path: "/", clients: 20, requests: 20 };
+    let outcomes = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| crowd.ask());
+        tenfold.wait_status(PATIENCE, "a full queue", |status| {
+            let queue = &status.listeners[0].queue;
+            (queue.length, queue.max) == (5, 5)
+        });
+        asking.join().expect("clients do not panic")
+    });
+    assert!(outcomes.iter().all(is_turned_away), "{outcomes:?}");
+    let waited = outcomes.iter().filter(|it| it.took >= Duration::from_millis(300)).count();
+    assert!(waited >= 5, "only {waited} waited for their turn: {outcomes:?}");
+    let status = tenfold.status().expect("the master runs");
+    assert_eq!((status.total("shed"), status.total("accepted")), (20, 1), "{status:?}");
+    assert_eq!(status.listeners[0].queue.length, 0, "{status:?}");
+    assert_eq!(held.receive().expect("the first is answered").status, 200);
+    // There is room again.
+    assert_eq!(http::get(port, "/").expect("the pool recovers").status, 200);
+}
+
+#[test]
+fn queue_is_bounded_and_its_waiters_are_reset() {
+    check_queue_bounds(narrow_pool(), |outcome| {
+        let kind = outcome.answer.as_ref().map_err(io::Error::kind).map(drop);
+        kind == Err(io::ErrorKind::ConnectionReset)
+    });
+}
+
+#[test]
+fn queue_is_bounded_and_its_waiters_get_a_503() {
+    let (builder, port) = narrow_pool();
+    let builder = builder.args(["--set", "listen.protocol=http"]);
+    check_queue_bounds((builder, port), |outcome| {
+        let error = outcome.answer.as_ref().map_err(ToString::to_string).map(drop);
+        error.is_err_and(|text| text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"))
+    });
+}
+
+#[test]
+fn waiters_are_served_in_time_when_room_comes() {
+    let (builder, port) = node_pool("http.js", 1);
+    let tenfold = builder.args(["--set", "workers.max_connections=1"]).start();
+    tenfold.wait_ready(1);
+    let crowd = Crowd { port, path: "/slow?ms=10", clients: 50, requests: 50 };
+    // One after the other, so the last waits for half a second of work, and for nothing else.
+    for outcome in crowd.ask() {
+        assert!(outcome.answer.is_ok() && outcome.took < Duration::from_secs(5), "{outcome:?}");
+    }
+}
+
+#[test]
+fn master_out_of_descriptors_waits_and_recovers() {
+    let (builder, port) = node_pool("http.js", 1);
+    let tenfold = builder
+        .through(["prlimit", "--nofile=128:128"])
+        .args(["--queue", "1000", "--queue-timeout", "25s"])
+        .args(["--set", "workers.max_connections=5"])
+        .start();
+    tenfold.wait_ready(1);
+    let crowd = Crowd { port, path: "/slow?ms=100", clients: 200, requests: 200 };
+    let (load, answers) = tenfold.load_during(|| crowd.ask_all());
+    assert_eq!(answers.len(), crowd.requests);
+    assert!(load < 0.10, "the master used {:.1} % of a CPU", load * 100.0);
+    tenfold.wait_for_line(PATIENCE, |line| {
+        line.contains("cannot accept, trying again every 50 ms")
+            && line.contains("out of resources: Too many open files (os error 24)")
+    });
+    // A crash while they are scarce is survived too: descriptors of the dead one come back.
+    processes::signal(tenfold.status().expect("it answers").pid_of(0), Signal::SIGKILL);
+    assert_eq!(http::get(port, "/").expect("the new worker answers").status, 200);
+}
+
+#[test]
+fn too_few_descriptors_for_any_worker_end_the_start() {
+    let (builder, _) = node_pool("http.js", 1);
+    let finished = builder.through(["prlimit", "--nofile=100:100"]).run();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let why = "the hard limit on open files is 100; tenfold needs at least 128";
+    assert!(finished.stderr.contains(why), "{finished:?}");
+}
+
+#[test]
+fn worker_out_of_descriptors_is_not_pressed() {
+    let (builder, port) = command_pool(["sh", "-c", "ulimit -n 40 && exec node apps/http.js"], 1);
+    let tenfold = builder.start();
+    tenfold.wait_ready(1);
+    let crowd = Crowd { port, path: "/slow?ms=500", clients: 60, requests: 60 };
+    let (load, answers) = tenfold.load_during(|| crowd.ask_all());
+    assert_eq!(answers.len(), crowd.requests);
+    assert!(load < 0.10, "the master used {:.1} % of a CPU", load * 100.0);
+}
