@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 mod dispatch;
 mod host;
+pub mod http;
 mod link;
 pub mod logs;
 pub mod policy;
