@@ -1,7 +1,7 @@
 //! Takes from the host what the pool needs, once, before anything is started: limits, identity,
 //! a directory, a name.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::admin::ControlSocket;
 use crate::config::{
-    self, Capacity, Config, CountReason, Denied, Dialect, Environment, HostFacts, Kind, LogLevel,
-    NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates,
+    self, Address, AppAddress, Capacity, Config, CountReason, Denied, Dialect, Environment,
+    HostFacts, Kind, LogLevel, NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates,
 };
 use crate::link::orders::Expects;
 use crate::preload;
@@ -123,6 +123,7 @@ impl Host {
             output: config.logs,
             expects,
             preload: self.preload(config, expects),
+            told: told(config),
             instance: self.instance.clone(),
             nofile: self.original_nofile,
             credentials: config.workers.credentials.as_ref().map(|credentials| Credentials {
@@ -155,6 +156,31 @@ impl Host {
             None => PreloadFlag::Import(preload::as_url()),
         })
     }
+}
+
+/// What the preload is told: whether readiness is the app's to say, and which Unix paths are not
+/// private to a process.
+fn told(config: &Config) -> Vec<(&'static str, OsString)> {
+    let mut told = Vec::new();
+    if config.workers.wait_ready {
+        told.push(("TENFOLD_WAIT_READY", OsString::from("1")));
+    }
+    let named = config.listen.listed.iter().flat_map(|entry| {
+        let app = match &entry.app {
+            Some(AppAddress::Path(path)) => Some(path),
+            Some(AppAddress::Port(_)) | None => None,
+        };
+        let on = match &entry.on {
+            Some(Address::Unix(path)) => Some(path),
+            Some(Address::Tcp { .. } | Address::Systemd(_)) | None => None,
+        };
+        app.into_iter().chain(on)
+    });
+    let paths: Vec<&OsStr> = named.map(|path| path.as_os_str()).collect();
+    if !paths.is_empty() {
+        told.push(("TENFOLD_UNIX", paths.join(OsStr::new(":"))));
+    }
+    told
 }
 
 /// The first two lines of the banner. The addresses follow when they are open.

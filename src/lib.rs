@@ -34,7 +34,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use admin::{ControlSocket, NameTaken};
 use config::{Config, Listeners};
-use dispatch::{Bound, DispatchSettings, ReadyWhen, Wires};
+use dispatch::{Bound, DispatchSettings, FrontSettings, ReadyWhen, Wires};
 use link::orders::ORDERS_MAX;
 use logs::{LogHandle, Logs};
 use policy::{Balance, Fleet, FleetSettings, StopTimes, WorkerBounds};
@@ -225,7 +225,16 @@ fn dispatch_settings(
         listeners: config.listen.clone(),
         bound,
         fallback: config.fallback_listen.clone(),
-        queue: config.queue.of_connections(host.nofile),
+        queues: dispatch::Queues {
+            requests: config.queue.of_requests(host.count, config.workers.limit.resolve()),
+            connections: config.queue.of_connections(host.nofile),
+        },
+        front: FrontSettings {
+            request: config.request.clone(),
+            max_clients: config.listen.options.max_connections.resolve(host.nofile).get() as usize,
+            max_streams: config.workers.max_connections.resolve(host.worker_nofile).get(),
+            seed: host.seed,
+        },
         bounds: WorkerBounds {
             limit: config.workers.limit.resolve(),
             max_connections: config.workers.max_connections.resolve(host.worker_nofile),

@@ -6,10 +6,14 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::observe::Tracked;
-use super::{Counted, EXHAUSTED_PAUSE, Grants, Reactor, Timer, refuse};
-use crate::link::Connection;
-use crate::policy::{Admission, Grant, ListenerId, Shed, Ticket, WorkerId};
-use crate::sys::accept::{self, AcceptError, Peer};
+use super::request::stream::{Kind, Stream};
+use super::request::{Arrival, desk};
+use super::{Counted, EXHAUSTED_PAUSE, Grants, Reactor, Timer, refuse, tasks};
+use crate::clock;
+use crate::config::Protocol;
+use crate::link::{Connection, Owned};
+use crate::policy::{Admission, Grant, ListenerId, Mode, Shed, Ticket, WorkerId};
+use crate::sys::accept::{self, AcceptError, Accepted, Peer};
 
 /// Connections accepted in one turn: enough to amortise the turn, few enough (about half a
 /// millisecond) that answers and deadlines do not wait.
@@ -50,6 +54,7 @@ impl Reactor {
                 return Turn::Gone;
             };
             match accept::accept(listener.socket.as_fd()) {
+                Ok(accepted) if listener.mode == Mode::Request => self.arrive(id, accepted),
                 Ok(accepted) => {
                     let peer = match accepted.peer {
                         Peer::Ip(address) => Some(address),
@@ -78,6 +83,31 @@ impl Reactor {
             }
         }
         Turn::More
+    }
+
+    /// Gives a client of request mode to a task of its own.
+    fn arrive(&mut self, id: ListenerId, accepted: Accepted) {
+        let Some(listener) = self.listeners.get(&id) else {
+            return;
+        };
+        let (peer, kind) = match accepted.peer {
+            Peer::Ip(address) => (Some(address), Kind::Tcp),
+            Peer::Unix => (None, Kind::Unix),
+        };
+        if !self.front.has_room() {
+            refuse::turn_away(accepted.stream, Protocol::Http);
+            return self.count_shed(clock::now(), "max_connections");
+        }
+        match Stream::register(accepted.stream, kind) {
+            Ok(stream) => self.change(tasks::Change::Serve(Arrival {
+                stream,
+                listener: id,
+                server: listener.server,
+                peer,
+            })),
+            // The client was gone before it was served.
+            Err(error) => tracing::debug!(%error, "client lost"),
+        }
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -117,6 +147,7 @@ impl Reactor {
         for grant in grants {
             match self.waiting.remove(&grant.ticket) {
                 Some(connection) => self.hand_over(now, grant, connection),
+                None if desk::is_request(grant.ticket) => self.desk.deliver(vec![grant]),
                 None => {
                     // Every waiter of `Balance` has its connection here, so this cannot happen;
                     // if it did, the place in the account must not leak.
@@ -150,13 +181,19 @@ impl Reactor {
         let Some(member) = self.links.get_mut(&worker) else {
             return;
         };
-        let connection = match answer {
+        let owned = match answer {
             Answer::Taken { seq } | Answer::Refused { seq } => member.link.answered(seq),
             Answer::NeverReceived => member.link.handle_lost(),
         };
-        // An answer to nothing (a second one, or another's number) means nothing.
-        let Some(connection) = connection else {
-            return;
+        let connection = match owned {
+            Some(Owned::Client(connection)) => connection,
+            // Of a pair that was refused our end hears the end; the exchange on it tries again.
+            Some(Owned::Private(_)) => {
+                member.private_seen += 1;
+                return;
+            }
+            // An answer to nothing (a second one, or another's number) means nothing.
+            None => return,
         };
         if let Counted::Kernel(count) = &mut member.counted {
             let held = self
@@ -191,8 +228,9 @@ impl Reactor {
 
     /// A connection that waited in vain.
     pub(super) fn shed_waiting(&mut self, now: Instant, ticket: Ticket, reason: Shed) {
-        if let Some(connection) = self.waiting.remove(&ticket) {
-            self.shed(now, connection, reason);
+        match self.waiting.remove(&ticket) {
+            Some(connection) => self.shed(now, connection, reason),
+            None => self.desk.shed(ticket, reason),
         }
     }
 
@@ -201,10 +239,7 @@ impl Reactor {
             .listeners
             .get(&connection.listener)
             .map_or(self.servers.default_protocol(), |listener| listener.options.protocol);
-        self.shedding.count(reason);
-        if self.shedding.begins() {
-            self.after(now + refuse::SUMMARY_EVERY, Timer::SheddingSummary);
-        }
+        self.count_shed(now, reason.code());
         // Nobody else holds the socket: it was never handed over, or was taken back.
         if let Some(socket) = Rc::into_inner(connection.socket) {
             refuse::turn_away(socket, protocol);

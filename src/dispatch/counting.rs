@@ -32,9 +32,12 @@ impl Reactor {
         };
         let load = match &member.counted {
             Counted::Page => match member.link.load.read() {
+                // Of its counts, those of clients: it does not tell our own connections apart.
                 Some(page) => Load {
-                    seen: page.seen,
-                    open: u32::try_from(page.open).unwrap_or(u32::MAX),
+                    seen: page.seen.saturating_sub(member.private_seen),
+                    open: u32::try_from(page.open)
+                        .unwrap_or(u32::MAX)
+                        .saturating_sub(member.private_open.get()),
                     active: u32::try_from(page.active).unwrap_or(u32::MAX),
                 },
                 // Caught in the middle of a write: the last counts stand.
@@ -58,8 +61,9 @@ impl Reactor {
             if !balance.wants_room(*worker) {
                 continue;
             }
-            let open = balance.worker(*worker).map_or(0, |view| view.open);
             drop(balance);
+            // In the worker's own count, our connections to it included.
+            let open = member.link.load.read().map_or(0, |page| page.open);
             member.watched = Watched::Asked;
             if let Err(reason) = member.link.watch(open) {
                 stuck.push((*worker, reason));

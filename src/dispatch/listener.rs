@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::config::{Address, Backlog, Host, ListenOptions};
 use crate::link::said::{Family, Place, ServerKey};
-use crate::policy::ListenerId;
+use crate::policy::{ListenerId, Mode};
 use crate::sys::socket::{self, Stack};
 
 /// Permission bits of a Unix path: the user and group of the master, as a proxy in the same group
@@ -27,6 +27,7 @@ pub(super) struct Listener {
     /// What native workers are told: `main` for the first.
     pub(super) name: String,
     pub(super) options: ListenOptions,
+    pub(super) mode: Mode,
     /// Wakes its task after a rest.
     pub(super) resume: Rc<Notify>,
     /// Removed when the listener closes.
@@ -50,14 +51,16 @@ impl Listener {
         bound: Bound,
         server: ServerKey,
         name: String,
-        options: ListenOptions,
+        how: (ListenOptions, Mode),
     ) -> Self {
+        let (options, mode) = how;
         Self {
             id,
             socket: Rc::new(bound.socket),
             server,
             name,
             options,
+            mode,
             resume: Rc::new(Notify::new()),
             path: bound.path,
         }

@@ -8,32 +8,39 @@ mod connection;
 mod counting;
 mod hearing;
 mod listener;
+mod members;
 mod observe;
+mod private;
 mod refuse;
+mod request;
 mod servers;
 mod serving;
+mod shedding;
 mod tasks;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::{Address, Listeners};
-use crate::link::orders::{Attachment, Order, Report};
-use crate::link::said::Said;
-use crate::link::{Channel, Connection, Link, Stuck};
+use crate::link::orders::{Order, Report};
+use crate::link::{Connection, Link};
 use crate::policy::{Balance, Grant, ListenerId, QueueBounds, Ticket, WorkerBounds, WorkerId};
 use listener::Listener;
 pub(crate) use listener::{Bound, bind};
 use observe::{KernelCount, Observer};
-use refuse::Shedding;
+use private::PrivateEnd;
+use request::Front;
+pub(crate) use request::FrontSettings;
+use request::desk::Desk;
 use servers::Servers;
+use shedding::Shedding;
 
 /// How long a worker may answer with `Connection: close` before its servers close, so that clients
 /// with a request on its way are told instead of cut (docs/PROTOCOL.md, drain).
@@ -41,6 +48,10 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// How long a worker that has finished may take to exit by itself, before it counts as lingering.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
+
+/// How often idle connections to workers are looked at: often enough to close them before their
+/// workers do, which allow them seconds.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// How long a listener rests, or a channel waits, when the kernel is out of descriptors or memory:
 /// nothing tells when that ends.
@@ -54,9 +65,17 @@ pub(crate) struct DispatchSettings {
     pub(crate) bound: HashMap<usize, Bound>,
     /// Where native workers are served when nothing is configured.
     pub(crate) fallback: Address,
-    pub(crate) queue: QueueBounds,
+    pub(crate) queues: Queues,
     pub(crate) bounds: WorkerBounds,
     pub(crate) ready: ReadyWhen,
+    pub(crate) front: FrontSettings,
+}
+
+/// What may wait, by what is dispatched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queues {
+    pub(crate) requests: QueueBounds,
+    pub(crate) connections: QueueBounds,
 }
 
 /// When a Node worker is ready.
@@ -84,8 +103,10 @@ pub(crate) fn run(settings: DispatchSettings, wires: Wires) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (changes_in, changes) = mpsc::channel(tasks::CHANGES_MAX);
     let Wires { balance, orders, reports } = wires;
-    let reactor = Reactor::new(settings, balance, reports, changes_in);
-    runtime.block_on(tasks::run(Rc::new(RefCell::new(reactor)), orders, changes));
+    let reactor = Rc::new_cyclic(|reactor| {
+        RefCell::new(Reactor::new(settings, balance, (reports, changes_in), reactor))
+    });
+    runtime.block_on(tasks::run(reactor, orders, changes));
     Ok(())
 }
 
@@ -94,7 +115,7 @@ struct Reactor {
     servers: Servers,
     bound: HashMap<usize, Bound>,
     fallback: Address,
-    queue: QueueBounds,
+    queues: Queues,
     bounds: WorkerBounds,
     ready_when: ReadyWhen,
     balance: Arc<Mutex<Balance>>,
@@ -112,6 +133,10 @@ struct Reactor {
     next_timer: u64,
     /// Wakes the task that sleeps until the next deadline.
     deadline_moved: Rc<Notify>,
+    /// Gives leases to requests.
+    desk: Rc<Desk>,
+    /// What all clients of request mode share.
+    front: Rc<Front>,
     /// What the tasks must start or stop waiting on.
     changes: mpsc::Sender<tasks::Change>,
     accepting: Accepting,
@@ -152,6 +177,9 @@ struct Member {
     watched: Watched,
     /// How its open connections are counted.
     counted: Counted,
+    /// Our own connections to it (request mode): those it has answered for, and those open.
+    private_seen: u64,
+    private_open: Rc<Cell<u32>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +218,8 @@ enum Timer {
     Resume(ListenerId),
     /// A worker that finished draining and has not exited.
     Drained(WorkerId),
+    /// What is due every second in request mode.
+    Housekeeping,
     /// What was turned away in the last ten seconds.
     SheddingSummary,
 }
@@ -198,14 +228,18 @@ impl Reactor {
     fn new(
         settings: DispatchSettings,
         balance: Arc<Mutex<Balance>>,
-        reports: mpsc::Sender<Report>,
-        changes: mpsc::Sender<tasks::Change>,
+        channels: (mpsc::Sender<Report>, mpsc::Sender<tasks::Change>),
+        myself: &Weak<RefCell<Self>>,
     ) -> Self {
+        let (reports, changes) = channels;
+        let deadline_moved = Rc::new(Notify::new());
+        let desk = Rc::new(Desk::new(Arc::clone(&balance), Rc::clone(&deadline_moved)));
+        let front = Rc::new(Front::new(settings.front, Rc::clone(&desk), Weak::clone(myself)));
         Self {
             servers: Servers::new(settings.listeners),
             bound: settings.bound,
             fallback: settings.fallback,
-            queue: settings.queue,
+            queues: settings.queues,
             bounds: settings.bounds,
             ready_when: settings.ready,
             balance,
@@ -220,7 +254,9 @@ impl Reactor {
             next_listener: 0,
             timers: BTreeMap::new(),
             next_timer: 0,
-            deadline_moved: Rc::new(Notify::new()),
+            deadline_moved,
+            desk,
+            front,
             changes,
             accepting: Accepting::Yes,
         }
@@ -240,135 +276,6 @@ impl Reactor {
             Order::Quit => return tasks::Next::End,
         }
         tasks::Next::GoOn
-    }
-
-    fn attach(&mut self, attachment: Attachment) {
-        let worker = attachment.worker;
-        let link = Link::new(attachment);
-        self.balance().add_worker(worker, self.bounds);
-        let member = Member {
-            link,
-            standing: Standing::Starting,
-            flush: Rc::new(Notify::new()),
-            watched: Watched::No,
-            counted: Counted::Kernel(KernelCount::default()),
-        };
-        let change = tasks::Change::watch_channel(&member);
-        self.links.insert(worker, member);
-        self.change(change);
-    }
-
-    fn drain(&mut self, now: Instant, worker: WorkerId) {
-        self.balance().drain(worker);
-        let Some(member) = self.links.get_mut(&worker) else {
-            return;
-        };
-        if member.standing == Standing::Ended {
-            return;
-        }
-        member.standing = Standing::Draining;
-        let sent = member.link.drain();
-        self.after_send(now, worker, sent);
-        self.after(now + DRAIN_GRACE, Timer::Disconnect(worker));
-    }
-
-    /// The worker's process is dead. What it said last still counts: an answer may sit unread.
-    fn detach(&mut self, now: Instant, worker: WorkerId) {
-        while self.hear(now, worker) == Channel::More {}
-        self.end_channel(now, worker);
-        self.links.remove(&worker);
-        self.servers.forget_worker(worker);
-        self.change(tasks::Change::ForgetChannel(worker));
-    }
-
-    /// Nothing more can be said to this worker: settles its account and gives what it had not
-    /// answered for to others.
-    fn end_channel(&mut self, now: Instant, worker: WorkerId) {
-        let Some(member) = self.links.get_mut(&worker) else {
-            return;
-        };
-        if member.standing == Standing::Ended {
-            return;
-        }
-        let was = std::mem::replace(&mut member.standing, Standing::Ended);
-        let taken_back = member.link.take_back();
-        self.balance().remove_worker(worker);
-        if let Some(observer) = self.observing.observer() {
-            observer.forget_worker(worker);
-        }
-        self.readmit(now, taken_back);
-        match was {
-            // It is most likely on its way out; a TERM now would cut that short.
-            Standing::Draining => self.after(now + EXIT_GRACE, Timer::Drained(worker)),
-            Standing::Starting | Standing::Ready | Standing::Ended => {
-                self.report(Report::Unready(worker));
-            }
-        }
-    }
-
-    /// A process that had claimed the channel is gone while the worker (a wrapper) lives on: the
-    /// channel is offered to the wrapper's next child.
-    fn claimant_ended(&mut self, now: Instant, worker: WorkerId) {
-        while self.hear(now, worker) == Channel::More {}
-        let Some(member) = self.links.get_mut(&worker) else {
-            return;
-        };
-        match member.standing {
-            Standing::Ended => return,
-            Standing::Draining => return self.end_channel(now, worker),
-            Standing::Starting | Standing::Ready => {}
-        }
-        member.standing = Standing::Starting;
-        member.watched = Watched::No;
-        member.counted = Counted::Kernel(KernelCount::default());
-        let taken_back = member.link.take_back();
-        let offered = member.link.offer_again();
-        self.balance().unready(worker);
-        self.servers.forget_worker(worker);
-        self.readmit(now, taken_back);
-        self.report(Report::Unready(worker));
-        if let Err(error) = offered {
-            self.report(Report::Faulted { worker, error: format!("cannot offer again: {error}") });
-        }
-    }
-
-    /// Reads and acts on one turn's worth of what a worker says.
-    fn hear(&mut self, now: Instant, worker: WorkerId) -> Channel {
-        let Some(member) = self.links.get_mut(&worker) else {
-            return Channel::Ended;
-        };
-        let mut said: Vec<Said> = Vec::new();
-        let channel = member.link.read(&mut said);
-        for message in said {
-            self.heed(now, worker, message);
-        }
-        self.refresh_load(now, worker);
-        channel
-    }
-
-    /// Writes what waited for room in the channel.
-    fn flush(&mut self, now: Instant, worker: WorkerId) {
-        if let Some(member) = self.links.get_mut(&worker) {
-            let sent = member.link.flush();
-            self.after_send(now, worker, sent);
-        }
-    }
-
-    /// Waits for what a send that did not go through needs.
-    fn after_send(&mut self, now: Instant, worker: WorkerId, sent: Result<(), Stuck>) {
-        match sent {
-            Ok(()) => {}
-            Err(Stuck::Full) => {
-                if let Some(member) = self.links.get(&worker) {
-                    member.flush.notify_one();
-                }
-            }
-            Err(Stuck::TooManyInFlight) => self.after(now + EXHAUSTED_PAUSE, Timer::Flush(worker)),
-            Err(Stuck::Broken(error)) => {
-                tracing::debug!(%worker, %error, "control channel broken");
-                self.end_channel(now, worker);
-            }
-        }
     }
 
     /// Does what is due.
@@ -395,10 +302,12 @@ impl Reactor {
                         self.report(Report::Drained(worker));
                     }
                 }
+                Timer::Housekeeping => {
+                    self.front.keep_house(now);
+                    self.after(now + HOUSEKEEPING, Timer::Housekeeping);
+                }
                 Timer::SheddingSummary => {
-                    if self.shedding.summarise() {
-                        self.after(now + refuse::SUMMARY_EVERY, Timer::SheddingSummary);
-                    }
+                    self.summarise_shedding(now);
                 }
             }
         }
@@ -408,6 +317,9 @@ impl Reactor {
         for (_, ticket, reason) in expired.shed {
             self.shed_waiting(now, ticket, reason);
         }
+        // A lease that ended may have made room for a connection.
+        let foreign = self.desk.take_foreign();
+        self.deliver(now, foreign);
     }
 
     /// When [`Reactor::on_deadline`] is next due.

@@ -1,14 +1,9 @@
-//! Everything that the master itself says to a client, and the count of it.
+//! What the master itself says to clients of connection mode, and to those it has no room for.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use crate::config::Protocol;
-use crate::policy::Shed;
 use crate::sys::{channel, socket};
-
-/// How often a summary of turned-away connections is logged while there are any.
-pub(super) const SUMMARY_EVERY: Duration = Duration::from_secs(10);
 
 /// The answer of a listener with `protocol = "http"`. The client's request is unread, so closing
 /// would reset the connection and could overtake this answer: RFC 9112 §9.6 asks to half-close.
@@ -46,56 +41,5 @@ fn discard_request(socket: &OwnedFd) {
             Ok(count) if count > 0 => {}
             _ => return,
         }
-    }
-}
-
-/// Counts what was turned away since the last summary, by reason.
-#[derive(Debug, Default)]
-pub(super) struct Shedding {
-    queue_full: u64,
-    queue_timeout: u64,
-    closing: u64,
-    summary: Summary,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Summary {
-    #[default]
-    Idle,
-    Due,
-}
-
-impl Shedding {
-    pub(super) fn count(&mut self, reason: Shed) {
-        match reason {
-            Shed::QueueFull => self.queue_full += 1,
-            Shed::QueueTimeout => self.queue_timeout += 1,
-            Shed::Closing => self.closing += 1,
-        }
-    }
-
-    /// Whether a summary must be scheduled now.
-    pub(super) fn begins(&mut self) -> bool {
-        std::mem::replace(&mut self.summary, Summary::Due) == Summary::Idle
-    }
-
-    /// Logs the summary; `true` while it must go on being scheduled.
-    pub(super) fn summarise(&mut self) -> bool {
-        let Self { queue_full, queue_timeout, closing, .. } = *self;
-        let shed = queue_full + queue_timeout + closing;
-        if shed == 0 {
-            self.summary = Summary::Idle;
-            tracing::info!("no connection was turned away for 10 s");
-            return false;
-        }
-        tracing::warn!(
-            shed,
-            queue_full,
-            queue_timeout,
-            closing,
-            "connections were turned away in the last 10 s"
-        );
-        *self = Self { summary: Summary::Due, ..Self::default() };
-        true
     }
 }

@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::connection::Turn;
 use super::listener::{self, Bound, Listener};
 use super::servers::{Identity, Lifetime, Server};
-use super::{Accepting, Reactor, Standing, tasks};
-use crate::config::{Backlog, ListenOptions};
+use super::{Accepting, Reactor, Standing, Timer, tasks};
+use crate::clock;
+use crate::config::{self, Backlog, ListenOptions};
 use crate::link::orders::{OpenListener, Report};
-use crate::link::said::{ListenRequest, Place, ServerKey};
+use crate::link::said::{ListenRequest, Place, ServerKey, ServerKind};
 use crate::policy::{ListenerId, Mode, Shed, WorkerId};
 use crate::sys::socket;
 
@@ -87,15 +88,22 @@ impl Reactor {
         };
         let mut server = Server::new(identity, lifetime, request.data.clone());
         server.workers.insert(worker);
-        self.install(key, server, bound);
+        self.install(key, server, bound, request.kind);
         Ok(key)
     }
 
     /// Opens the listeners of a new server.
-    fn install(&mut self, key: ServerKey, mut server: Server, bound: Vec<(Bound, ListenOptions)>) {
+    fn install(
+        &mut self,
+        key: ServerKey,
+        mut server: Server,
+        bound: Vec<(Bound, ListenOptions)>,
+        kind: Option<ServerKind>,
+    ) {
         server.sockname = bound.first().and_then(|(bound, _)| bound.sockname);
         for (bound, options) in bound {
-            server.listeners.push(self.open_listener(key, bound, options));
+            let mode = self.mode_of(options, kind);
+            server.listeners.push(self.open_listener(key, bound, (options, mode)));
         }
         self.servers.insert(key, server);
     }
@@ -104,23 +112,45 @@ impl Reactor {
         &mut self,
         server: ServerKey,
         bound: Bound,
-        options: ListenOptions,
+        how: (ListenOptions, Mode),
     ) -> ListenerId {
+        let (_, mode) = how;
         let id = ListenerId(self.next_listener);
         let name = if id.0 == 0 { "main".to_owned() } else { bound.address.clone() };
         self.next_listener += 1;
-        let opened = OpenListener {
-            id,
-            address: bound.address.clone(),
-            url: bound.url.clone(),
-            mode: Mode::Connection,
+        let opened =
+            OpenListener { id, address: bound.address.clone(), url: bound.url.clone(), mode };
+        let listener = Listener::new(id, bound, server, name, how);
+        let queue = match mode {
+            Mode::Request => {
+                self.keep_house_from_now_on();
+                self.queues.requests
+            }
+            Mode::Connection => self.queues.connections,
         };
-        let listener = Listener::new(id, bound, server, name, options);
-        self.balance().open_listener(id, Mode::Connection, self.queue);
+        self.balance().open_listener(id, mode, queue);
         self.change(tasks::Change::watch_listener(&listener));
         self.listeners.insert(id, listener);
         self.report(Report::Opened(opened));
         id
+    }
+
+    fn keep_house_from_now_on(&mut self) {
+        let is_first = !self.listeners.values().any(|listener| listener.mode == Mode::Request);
+        if is_first {
+            self.after(clock::now() + super::HOUSEKEEPING, Timer::Housekeeping);
+        }
+    }
+
+    /// What is dispatched from a listener: as configured, else by the kind of its server, which the
+    /// preload tells. Of a server of unknown kind only bytes can be promised.
+    fn mode_of(&self, options: ListenOptions, kind: Option<ServerKind>) -> Mode {
+        match (options.mode, kind) {
+            (config::Mode::Request, _) => Mode::Request,
+            (config::Mode::Connection, _) => Mode::Connection,
+            (config::Mode::Auto, Some(ServerKind::Http)) => Mode::Request,
+            (config::Mode::Auto, Some(ServerKind::Other) | None) => Mode::Connection,
+        }
     }
 
     fn open_datagram(&mut self, request: &ListenRequest) -> io::Result<ServerKey> {
@@ -149,7 +179,7 @@ impl Reactor {
         }
         let key = self.servers.next_key();
         let server = Server::new(Identity::Native, Lifetime::Configured, Value::Null);
-        self.install(key, server, bound);
+        self.install(key, server, bound, None);
         Ok(key)
     }
 
@@ -203,6 +233,7 @@ impl Reactor {
             return;
         }
         self.accepting = Accepting::Stopped;
+        self.front.close_down();
         let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
         for id in ids {
             while self.accept(now, id) == Turn::More {}

@@ -15,6 +15,7 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet};
 
 use super::connection::Turn;
 use super::listener::Listener;
+use super::request::{self, Arrival};
 use super::{Member, Shared};
 use crate::clock;
 use crate::link::Channel;
@@ -54,6 +55,8 @@ pub(super) enum Change {
     },
     ForgetListener(ListenerId),
     WatchDestroyed(DestroyEvents),
+    /// A client of request mode.
+    Serve(Arrival),
 }
 
 impl Change {
@@ -136,6 +139,10 @@ impl Tasks {
             Change::WatchListener { id, socket, resume } => {
                 let task = self.set.spawn_local(listener(reactor, id, socket, resume));
                 self.listeners.insert(id, task);
+            }
+            Change::Serve(arrival) => {
+                let front = Rc::clone(&reactor.borrow().front);
+                self.set.spawn_local(request::serve(front, arrival));
             }
             Change::WatchDestroyed(events) => {
                 self.set.spawn_local(destroyed(reactor, events));

@@ -63,7 +63,23 @@ pub(crate) enum Channel {
 #[derive(Debug)]
 struct Handed {
     seq: u64,
-    connection: Connection,
+    what: Owned,
+}
+
+/// Whose connection it is.
+#[derive(Debug)]
+pub(crate) enum Owned {
+    /// A client's, which must reach some worker.
+    Client(Connection),
+    /// One end of a pair whose other end is ours (request mode): of no use to another worker.
+    Private(Rc<OwnedFd>),
+}
+
+/// Where in a worker a connection belongs, in either dialect's terms.
+struct Address<'a> {
+    server: ServerKey,
+    listener: &'a str,
+    peer: Option<String>,
 }
 
 /// A message with a descriptor that Node has not confirmed yet: it confirms in order.
@@ -168,28 +184,50 @@ impl Link {
         server: ServerKey,
         listener: &str,
     ) -> Result<(), Stuck> {
+        let peer = match self.dialect {
+            Dialect::Native => connection.peer.map(|peer| peer.to_string()),
+            Dialect::Node(_) | Dialect::Unheard => None,
+        };
+        let address = Address { server, listener, peer };
+        self.send_handle(Owned::Client(connection), address)
+    }
+
+    /// Sends one end of a pair, over which we speak to the worker ourselves.
+    ///
+    /// # Errors
+    /// As [`Outbox::push`].
+    pub(crate) fn hand_over_private(
+        &mut self,
+        socket: Rc<OwnedFd>,
+        server: ServerKey,
+        listener: &str,
+    ) -> Result<(), Stuck> {
+        self.send_handle(Owned::Private(socket), Address { server, listener, peer: None })
+    }
+
+    fn send_handle(&mut self, what: Owned, to: Address<'_>) -> Result<(), Stuck> {
         let seq = self.next_seq;
         self.next_seq += 1;
         let bytes = match &self.dialect {
             Dialect::Node(_) | Dialect::Unheard => {
                 self.handles.push_back(Handle::Connection { seq });
-                NodeSession::connection(seq, server)
+                NodeSession::connection(seq, to.server)
             }
-            Dialect::Native => {
-                let peer = connection.peer.map(|peer| peer.to_string());
-                native::connection(seq, listener, peer.as_deref())
-            }
+            Dialect::Native => native::connection(seq, to.listener, to.peer.as_deref()),
         };
-        let socket = Rc::clone(&connection.socket);
-        self.handed.push_back(Handed { seq, connection });
+        let socket = match &what {
+            Owned::Client(connection) => Rc::clone(&connection.socket),
+            Owned::Private(socket) => Rc::clone(socket),
+        };
+        self.handed.push_back(Handed { seq, what });
         self.outbox.push(self.channel.as_fd(), bytes, Some(socket))
     }
 
     /// Gives up our copy of the connection that the worker has answered for.
-    pub(crate) fn answered(&mut self, seq: u64) -> Option<Connection> {
+    pub(crate) fn answered(&mut self, seq: u64) -> Option<Owned> {
         // Answers come in order but for refusals, so this is the first entry or close to it.
         let index = self.handed.iter().position(|handed| handed.seq == seq)?;
-        self.handed.remove(index).map(|handed| handed.connection)
+        self.handed.remove(index).map(|handed| handed.what)
     }
 
     /// Node confirms a descriptor.
@@ -198,17 +236,21 @@ impl Link {
     }
 
     /// Node received a message without its descriptor: the connection is ours again.
-    pub(crate) fn handle_lost(&mut self) -> Option<Connection> {
+    pub(crate) fn handle_lost(&mut self) -> Option<Owned> {
         match self.handles.pop_front()? {
             Handle::Connection { seq } => self.answered(seq),
             Handle::Datagram => None,
         }
     }
 
-    /// Every connection that the worker has not answered for, oldest first.
+    /// Every client's connection that the worker has not answered for, oldest first.
     pub(crate) fn take_back(&mut self) -> Vec<Connection> {
         self.handles.clear();
-        self.handed.drain(..).map(|handed| handed.connection).collect()
+        let client = |handed: Handed| match handed.what {
+            Owned::Client(connection) => Some(connection),
+            Owned::Private(_) => None,
+        };
+        self.handed.drain(..).filter_map(client).collect()
     }
 
     /// Answers a listen request; see [`NodeSession::grant_listen`].
@@ -269,7 +311,7 @@ impl Link {
     }
 
     /// Asks to be told when the worker's open count is below `open`. Native workers report anyway.
-    pub(crate) fn watch(&mut self, open: u32) -> Result<(), Stuck> {
+    pub(crate) fn watch(&mut self, open: u64) -> Result<(), Stuck> {
         self.say(|_| NodeSession::watch(open))
     }
 

@@ -211,7 +211,7 @@ impl NodeSession {
     }
 
     /// Asks the preload to say `room` as soon as its open count is below `open`.
-    pub(crate) fn watch(open: u32) -> Vec<u8> {
+    pub(crate) fn watch(open: u64) -> Vec<u8> {
         line(&json!({"cmd": "NODE_TENFOLD", "act": "watch", "below": open}))
     }
 }

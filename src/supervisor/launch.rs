@@ -36,6 +36,8 @@ pub(crate) struct Launcher {
     pub(crate) expects: Expects,
     /// The preload's path, or a `data:` URL for `--import`; none where it is off.
     pub(crate) preload: Option<PreloadFlag>,
+    /// What the preload is told besides, by name.
+    pub(crate) told: Vec<(&'static str, OsString)>,
     pub(crate) instance: String,
     pub(crate) nofile: Option<Nofile>,
     pub(crate) credentials: Option<Credentials>,
@@ -149,8 +151,10 @@ impl Launcher {
             }
         }
         if let Some(preload) = &self.preload {
+            environment
+                .extend(self.told.iter().map(|(name, value)| ((*name).into(), value.clone())));
             let options = environment.entry("NODE_OPTIONS".into()).or_default();
-            *options = with_preload(options, preload);
+            *options = with_preload(options, preload, &self.arguments);
         }
         c_strings(environment.iter().map(|(name, value)| {
             let mut pair = name.clone();
@@ -185,11 +189,17 @@ fn is_for_the_master(name: &OsStr) -> bool {
 }
 
 /// NODE_OPTIONS with the preload at the end, after whatever the user loads first.
-fn with_preload(options: &OsStr, preload: &PreloadFlag) -> OsString {
+fn with_preload(options: &OsStr, preload: &PreloadFlag, arguments: &[OsString]) -> OsString {
     let flag = match preload {
         PreloadFlag::Require(path) => {
             let mut flag = OsString::from("--require ");
             flag.push(quoted(path));
+            // Node 20 reads its preloads under the permission model, and dies if it must not. The
+            // flag is fatal without that model, so it goes only where a command asks for it.
+            if arguments.iter().any(|word| word == "--experimental-permission") {
+                flag.push(" --allow-fs-read=");
+                flag.push(quoted(path));
+            }
             flag
         }
         PreloadFlag::Import(url) => OsString::from(format!("--import={url}")),
@@ -258,16 +268,29 @@ mod tests {
     #[test]
     fn the_preload_comes_after_the_users_own_options() {
         let preload = PreloadFlag::Require("/run/x/p.cjs".into());
-        assert_eq!(with_preload(OsStr::new(""), &preload), "--require /run/x/p.cjs");
+        assert_eq!(with_preload(OsStr::new(""), &preload, &[]), "--require /run/x/p.cjs");
         assert_eq!(
-            with_preload(OsStr::new("--max-old-space-size=300"), &preload),
+            with_preload(OsStr::new("--max-old-space-size=300"), &preload, &[]),
             "--max-old-space-size=300 --require /run/x/p.cjs"
+        );
+    }
+
+    #[test]
+    fn the_permission_model_of_node_20_is_told_to_let_the_preload_be_read() {
+        let preload = PreloadFlag::Require("/run/x/p.cjs".into());
+        let words = ["node", "--experimental-permission", "server.js"].map(OsString::from);
+        assert_eq!(
+            with_preload(OsStr::new(""), &preload, &words),
+            "--require /run/x/p.cjs --allow-fs-read=/run/x/p.cjs"
         );
     }
 
     #[test]
     fn a_preload_path_with_spaces_is_quoted_for_node() {
         let preload = PreloadFlag::Require("/run/a b/\"p\".cjs".into());
-        assert_eq!(with_preload(OsStr::new(""), &preload), r#"--require "/run/a b/\"p\".cjs""#);
+        assert_eq!(
+            with_preload(OsStr::new(""), &preload, &[]),
+            r#"--require "/run/a b/\"p\".cjs""#
+        );
     }
 }

@@ -148,12 +148,19 @@ impl fmt::Display for Mode {
     }
 }
 
-impl fmt::Display for Shed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Shed {
+    /// The reason code of logs and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::Closing => "closing",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Shed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
     }
 }

@@ -1,0 +1,153 @@
+//! Follows the lives of workers' channels: attached, heard, drained, ended.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::observe::KernelCount;
+use super::{
+    Counted, DRAIN_GRACE, EXHAUSTED_PAUSE, EXIT_GRACE, Member, Reactor, Standing, Timer, Watched,
+    tasks,
+};
+use crate::link::orders::{Attachment, Report};
+use crate::link::said::Said;
+use crate::link::{Channel, Link, Stuck};
+use crate::policy::WorkerId;
+
+impl Reactor {
+    pub(super) fn attach(&mut self, attachment: Attachment) {
+        let worker = attachment.worker;
+        let link = Link::new(attachment);
+        self.balance().add_worker(worker, self.bounds);
+        let member = Member {
+            link,
+            standing: Standing::Starting,
+            flush: Rc::new(Notify::new()),
+            watched: Watched::No,
+            counted: Counted::Kernel(KernelCount::default()),
+            private_seen: 0,
+            private_open: Rc::new(Cell::new(0)),
+        };
+        let change = tasks::Change::watch_channel(&member);
+        self.links.insert(worker, member);
+        self.change(change);
+    }
+
+    pub(super) fn drain(&mut self, now: Instant, worker: WorkerId) {
+        self.balance().drain(worker);
+        let Some(member) = self.links.get_mut(&worker) else {
+            return;
+        };
+        if member.standing == Standing::Ended {
+            return;
+        }
+        member.standing = Standing::Draining;
+        let sent = member.link.drain();
+        self.front.forget_worker(worker);
+        self.after_send(now, worker, sent);
+        self.after(now + DRAIN_GRACE, Timer::Disconnect(worker));
+    }
+
+    /// The worker's process is dead. What it said last still counts: an answer may sit unread.
+    pub(super) fn detach(&mut self, now: Instant, worker: WorkerId) {
+        while self.hear(now, worker) == Channel::More {}
+        self.end_channel(now, worker);
+        self.links.remove(&worker);
+        self.servers.forget_worker(worker);
+        self.change(tasks::Change::ForgetChannel(worker));
+    }
+
+    /// Nothing more can be said to this worker: settles its account and gives what it had not
+    /// answered for to others.
+    pub(super) fn end_channel(&mut self, now: Instant, worker: WorkerId) {
+        let Some(member) = self.links.get_mut(&worker) else {
+            return;
+        };
+        if member.standing == Standing::Ended {
+            return;
+        }
+        let was = std::mem::replace(&mut member.standing, Standing::Ended);
+        let taken_back = member.link.take_back();
+        self.balance().remove_worker(worker);
+        self.front.forget_worker(worker);
+        if let Some(observer) = self.observing.observer() {
+            observer.forget_worker(worker);
+        }
+        self.readmit(now, taken_back);
+        match was {
+            // It is most likely on its way out; a TERM now would cut that short.
+            Standing::Draining => self.after(now + EXIT_GRACE, Timer::Drained(worker)),
+            Standing::Starting | Standing::Ready | Standing::Ended => {
+                self.report(Report::Unready(worker));
+            }
+        }
+    }
+
+    /// A process that had claimed the channel is gone while the worker (a wrapper) lives on: the
+    /// channel is offered to the wrapper's next child.
+    pub(super) fn claimant_ended(&mut self, now: Instant, worker: WorkerId) {
+        while self.hear(now, worker) == Channel::More {}
+        let Some(member) = self.links.get_mut(&worker) else {
+            return;
+        };
+        match member.standing {
+            Standing::Ended => return,
+            Standing::Draining => return self.end_channel(now, worker),
+            Standing::Starting | Standing::Ready => {}
+        }
+        member.standing = Standing::Starting;
+        member.watched = Watched::No;
+        member.counted = Counted::Kernel(KernelCount::default());
+        let taken_back = member.link.take_back();
+        let offered = member.link.offer_again();
+        self.front.forget_worker(worker);
+        self.balance().unready(worker);
+        self.servers.forget_worker(worker);
+        self.readmit(now, taken_back);
+        self.report(Report::Unready(worker));
+        if let Err(error) = offered {
+            self.report(Report::Faulted { worker, error: format!("cannot offer again: {error}") });
+        }
+    }
+
+    /// Reads and acts on one turn's worth of what a worker says.
+    pub(super) fn hear(&mut self, now: Instant, worker: WorkerId) -> Channel {
+        let Some(member) = self.links.get_mut(&worker) else {
+            return Channel::Ended;
+        };
+        let mut said: Vec<Said> = Vec::new();
+        let channel = member.link.read(&mut said);
+        for message in said {
+            self.heed(now, worker, message);
+        }
+        self.refresh_load(now, worker);
+        channel
+    }
+
+    /// Writes what waited for room in the channel.
+    pub(super) fn flush(&mut self, now: Instant, worker: WorkerId) {
+        if let Some(member) = self.links.get_mut(&worker) {
+            let sent = member.link.flush();
+            self.after_send(now, worker, sent);
+        }
+    }
+
+    /// Waits for what a send that did not go through needs.
+    pub(super) fn after_send(&mut self, now: Instant, worker: WorkerId, sent: Result<(), Stuck>) {
+        match sent {
+            Ok(()) => {}
+            Err(Stuck::Full) => {
+                if let Some(member) = self.links.get(&worker) {
+                    member.flush.notify_one();
+                }
+            }
+            Err(Stuck::TooManyInFlight) => self.after(now + EXHAUSTED_PAUSE, Timer::Flush(worker)),
+            Err(Stuck::Broken(error)) => {
+                tracing::debug!(%worker, %error, "control channel broken");
+                self.end_channel(now, worker);
+            }
+        }
+    }
+}

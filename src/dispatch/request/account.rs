@@ -1,0 +1,45 @@
+//! Keeps account of what became of requests.
+
+use std::time::Instant;
+
+use super::exchange::Request;
+use super::front::Front;
+use super::outcome::{Outcome, Reason};
+use crate::clock;
+
+impl Front {
+    /// A request has ended.
+    pub(super) fn note(&self, request: &Request, outcome: Outcome) {
+        let now = clock::now();
+        let took = now - request.begun;
+        self.count_failure(now, outcome);
+        tracing::trace!(
+            id = request.id,
+            path = %String::from_utf8_lossy(request.head.path()),
+            ?took,
+            ?outcome,
+            "request ended"
+        );
+    }
+
+    /// A client was answered before its request could be read.
+    pub(super) fn note_unread(&self, begun: Instant, outcome: Outcome) {
+        let now = clock::now();
+        let took = now - begun;
+        self.count_failure(now, outcome);
+        tracing::trace!(?took, ?outcome, "no request");
+    }
+
+    fn count_failure(&self, now: Instant, outcome: Outcome) {
+        if let Some(reason) = outcome.reason().filter(|reason| reason.is_ours())
+            && let Some(reactor) = self.reactor()
+        {
+            reactor.borrow_mut().count_shed(now, reason.code());
+        }
+    }
+
+    /// A request is sent to a second worker.
+    pub(super) fn count_retry(&self, reason: Reason) {
+        tracing::trace!(reason = reason.code(), "sent again");
+    }
+}

@@ -1,0 +1,341 @@
+//! One attempt at one worker: sends it the request and carries its response to the client.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use super::client::{After, Client};
+use super::desk::Lease;
+use super::download::{Download, Endless, Fault, Moved, Outbox, Stage};
+use super::exchange::Request;
+use super::front::Front;
+use super::outcome::Reason;
+use super::pool::{Age, Upstream};
+use super::reply::KeepsAlive;
+use super::retry::Failure;
+use super::stream::Stream;
+use super::tunnel;
+use super::upload::{self, ClientEnd, Uploaded};
+use crate::clock;
+use crate::http::{Asked, Persistence, ResponseHead, Timing, Version, forward_response};
+
+/// What one attempt at a worker came to.
+pub(super) enum Attempt {
+    /// The worker has finished its response, or handed the connection on.
+    Answered(Answered),
+    /// No byte of a response came.
+    Failed { failure: Failure, reason: Reason },
+    /// A response has begun and cannot be finished, or the client must be cut off.
+    Aborted(Reason),
+    /// The client left.
+    ClientGone,
+    /// No response in time, or not a whole one; or the client's body is bad. Nothing was forwarded.
+    Refused { status: u16, reason: Reason },
+}
+
+/// A response that the worker has finished.
+pub(super) struct Answered {
+    pub(super) status: u16,
+    /// What the client has not taken yet.
+    pub(super) rest: Outbox,
+    pub(super) upstream: Option<(Upstream, Option<Duration>)>,
+    pub(super) after: After,
+    pub(super) bytes: u64,
+}
+
+/// Sends the request to the worker of the lease and carries its response back.
+pub(super) async fn attempt(
+    front: &Front,
+    client: &mut Client,
+    request: &mut Request,
+    given: (Lease, Instant),
+) -> Attempt {
+    let (lease, leased) = given;
+    let place = (client.listener, client.server);
+    let connected = tokio::time::timeout(
+        front.settings.timeouts.connect,
+        front.connect(leased, lease.worker(), place),
+    )
+    .await;
+    let upstream = match connected {
+        Ok(Ok(upstream)) => upstream,
+        Ok(Err(_)) => return failed(Failure::Unsent, Reason::ConnectFailed),
+        Err(_) => return failed(Failure::Unsent, Reason::ConnectTimeout),
+    };
+    let whole = match write_head(front, &upstream.stream, &request.wire).await {
+        Ok(whole) => whole,
+        Err(failure) => return failed(failure, Reason::ConnectFailed),
+    };
+    let sent = Sent { whole: whole && request.body.is_done(), leased };
+    exchange(front, client, request, Given { lease, upstream, sent }).await
+}
+
+fn failed(failure: Failure, reason: Reason) -> Attempt {
+    Attempt::Failed { failure, reason }
+}
+
+/// Writes what is here of a request. `Ok(true)`: all of it went in one write.
+async fn write_head(front: &Front, worker: &Stream, wire: &[u8]) -> Result<bool, Failure> {
+    let first = match worker.try_write(wire) {
+        Ok(count) => count,
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+        Err(_) => return Err(Failure::Unsent),
+    };
+    if first == wire.len() {
+        return Ok(true);
+    }
+    let rest = tokio::time::timeout(
+        front.settings.timeouts.response_head,
+        worker.write_all(&wire[first..]),
+    );
+    match rest.await {
+        Ok(Ok(())) => Ok(false),
+        Ok(Err(_)) | Err(_) => Err(Failure::Lost),
+    }
+}
+
+/// How a request was sent.
+struct Sent {
+    /// In one write, body and all.
+    whole: bool,
+    leased: Instant,
+}
+
+struct Given {
+    lease: Lease,
+    upstream: Upstream,
+    sent: Sent,
+}
+
+/// Carries the rest of the request to the worker and its response back, side by side.
+async fn exchange(
+    front: &Front,
+    client: &mut Client,
+    request: &mut Request,
+    given: Given,
+) -> Attempt {
+    let Given { lease, upstream, sent } = given;
+    // Given back as soon as the worker has finished, whatever the client has taken by then.
+    let mut lease = Some(lease);
+    let uploaded: Uploaded = Cell::new(None);
+    let moved = Moved::new(clock::now());
+    let answer = {
+        let streams = (&upstream.stream, &client.stream);
+        let download = Download::new(front, streams, request.asked, &moved);
+        let about = About {
+            id: &request.id,
+            asked: request.asked,
+            keeps: if request.head.keeps_alive() { KeepsAlive::Yes } else { KeepsAlive::No },
+            begun: request.begun,
+            leased: sent.leased,
+        };
+        let respond = respond(front, download, about, &mut lease);
+        let inbound = (&client.stream, &mut client.unread);
+        let carry = upload::carry(front, inbound, &mut request.body, (&upstream.stream, &uploaded));
+        let watch = watch(front, &uploaded, &moved);
+        tokio::pin!(respond, carry, watch);
+        tokio::select! {
+            // The response first: whatever else happened, it tells most.
+            biased;
+            answer = &mut respond => Ok(answer),
+            end = &mut carry => Err(Early::Client(end)),
+            timeout = &mut watch => Err(Early::Time(timeout)),
+        }
+    };
+    match answer {
+        Ok(Ok(Response::Whole(whole))) => {
+            let done = request.body.is_done();
+            answered(request, upstream, (whole, done, &moved))
+        }
+        Ok(Ok(Response::Upgraded { rest })) => {
+            drop(lease.take());
+            tunnelled(front, client, upstream, rest).await
+        }
+        Ok(Err(fault)) => faulted(&fault, (&moved, &upstream, &sent)),
+        Err(Early::Client(end)) => client_ended(end, &moved),
+        Err(Early::Time(reason)) => cut_off(reason, &moved),
+    }
+}
+
+/// What ended an exchange before the response did.
+enum Early {
+    Client(ClientEnd),
+    Time(Reason),
+}
+
+/// A response as the worker finished it.
+enum Response {
+    Whole(Whole),
+    Upgraded { rest: (Vec<u8>, Outbox) },
+}
+
+struct Whole {
+    status: u16,
+    rest: Outbox,
+    /// The worker's connection may be used again, for so long.
+    reuse: Option<Option<Duration>>,
+    after: After,
+}
+
+/// What a response depends on of its request.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    id: &'a str,
+    asked: Asked,
+    keeps: KeepsAlive,
+    begun: Instant,
+    leased: Instant,
+}
+
+/// Carries a response to the client until the worker has finished it.
+async fn respond(
+    front: &Front,
+    mut download: Download<'_>,
+    about: About<'_>,
+    lease: &mut Option<Lease>,
+) -> Result<Response, Fault> {
+    let About { id, asked, keeps, begun, leased } = about;
+    loop {
+        let head = download.head().await?;
+        if head.is_upgrade() {
+            let with = front.bare_forwarding(&head, asked);
+            download.send(|out| forward_response(&head, &with, out));
+            return Ok(Response::Upgraded { rest: download.into_rest() });
+        }
+        if head.is_informational() {
+            // Our own 100 went out with the body's first bytes; others are for newer clients.
+            if head.status() != 100 && asked.version == Version::Http11 {
+                let with = front.bare_forwarding(&head, asked);
+                download.send(|out| forward_response(&head, &with, out));
+                download.flush().await?;
+            }
+            continue;
+        }
+        let timing = Timing { queue: leased - begun, app: clock::now() - leased };
+        let body = head.body().towards(asked.version);
+        let after = front.persistence(keeps, body);
+        let with = front.response_forwarding(asked, (id, timing, after), body);
+        download.send(|out| forward_response(&head, &with, out));
+        let _stream = if head.is_event_stream() {
+            download.moved.endless.set(Endless::Yes);
+            front.to_stream(lease)
+        } else {
+            None
+        };
+        let reuse = head.keeps_alive().then(|| keep_alive_hint(&head));
+        let status = head.status();
+        let rest = download.body(head.body()).await?;
+        let after = match after {
+            Persistence::KeepAlive => After::KeepAlive,
+            Persistence::Close => After::Close,
+        };
+        return Ok(Response::Whole(Whole { status, rest, reuse, after }));
+    }
+}
+
+fn answered(request: &Request, upstream: Upstream, about: (Whole, bool, &Moved)) -> Attempt {
+    let (Whole { status, rest, reuse, after }, uploaded, moved) = about;
+    // A worker that answered before it had the whole body will not read the rest as a request.
+    let reuse = reuse.filter(|_| uploaded);
+    Attempt::Answered(Answered {
+        status,
+        rest,
+        upstream: reuse.map(|hint| (upstream, hint)),
+        after: if uploaded && request.head.keeps_alive() { after } else { After::Close },
+        bytes: moved.bytes.get(),
+    })
+}
+
+/// The worker failed. Whether somebody else may be asked depends on what it can have read.
+fn faulted(fault: &Fault, about: (&Moved, &Upstream, &Sent)) -> Attempt {
+    let (moved, upstream, sent) = about;
+    let (reason, code) = match fault {
+        Fault::ClientGone => return Attempt::ClientGone,
+        Fault::Bad(bad) => (Reason::BadResponse, bad.code()),
+        Fault::Body(refusal) => (Reason::BadResponse, refusal.code()),
+        Fault::Ended => (Reason::WorkerLost, "ended"),
+        Fault::Reset => (Reason::WorkerLost, "reset"),
+    };
+    tracing::debug!(worker = %upstream.worker, code, "worker failed a request");
+    match (moved.stage.get(), fault) {
+        (Stage::Forwarded, _) => Attempt::Aborted(reason),
+        (Stage::Awaited, Fault::Reset) if sent.whole && upstream.stream.is_unix() => {
+            failed(Failure::Unread, reason)
+        }
+        // It closed an idle connection while our request was on its way.
+        (Stage::Awaited, Fault::Ended) if upstream.age == Age::Reused => {
+            failed(Failure::Lost, reason)
+        }
+        (Stage::Awaited, _) => failed(Failure::Lost, reason),
+        (Stage::Begun, _) => Attempt::Refused { status: 502, reason },
+    }
+}
+
+fn client_ended(end: ClientEnd, moved: &Moved) -> Attempt {
+    match end {
+        ClientEnd::Gone => Attempt::ClientGone,
+        ClientEnd::Stalled => cut_off(Reason::BodyTimeout, moved),
+        ClientEnd::Body(fault) => cut_off(Reason::of_body(fault), moved),
+    }
+}
+
+/// Answers instead of the worker, unless the client has some of its answer already.
+fn cut_off(reason: Reason, moved: &Moved) -> Attempt {
+    match moved.stage.get() {
+        Stage::Forwarded => Attempt::Aborted(reason),
+        Stage::Awaited | Stage::Begun => Attempt::Refused { status: reason.status(), reason },
+    }
+}
+
+/// Watches the worker's time: for the head from the end of the request's body, for the rest from
+/// the last byte that moved. Returns when it has had too long.
+async fn watch(front: &Front, uploaded: &Uploaded, moved: &Moved) -> Reason {
+    loop {
+        let now = clock::now();
+        let (due, reason) = match (moved.stage.get(), uploaded.get()) {
+            (Stage::Forwarded, _) => match moved.patience(front.settings.timeouts.response_idle) {
+                Some(due) => (due, Reason::ResponseIdle),
+                None => return std::future::pending().await,
+            },
+            (Stage::Awaited | Stage::Begun, Some(since)) => {
+                (since + front.settings.timeouts.response_head, Reason::ResponseTimeout)
+            }
+            // The client's own time runs, and `carry` watches it.
+            (Stage::Awaited | Stage::Begun, None) => {
+                (now + front.settings.timeouts.response_head, Reason::ResponseTimeout)
+            }
+        };
+        if due <= now {
+            return reason;
+        }
+        tokio::time::sleep_until(due.into()).await;
+    }
+}
+
+/// The worker speaks another protocol from here on: carries bytes both ways.
+async fn tunnelled(
+    front: &Front,
+    client: &mut Client,
+    mut upstream: Upstream,
+    rest: (Vec<u8>, Outbox),
+) -> Attempt {
+    let _open = front.open_tunnel();
+    let (from_worker, out) = rest;
+    let unread = std::mem::take(&mut client.unread);
+    let patience = front.settings.timeouts.response_idle;
+    let opened = async {
+        out.finish(&client.stream, patience).await?;
+        client.stream.write_all(&from_worker).await?;
+        tunnel::carry(&mut client.stream, &mut upstream.stream, &unread).await
+    };
+    // However it ends, both connections end with it.
+    match opened.await {
+        Ok(_) | Err(_) => Attempt::Aborted(Reason::TunnelEnded),
+    }
+}
+
+/// How long the worker says that it keeps an idle connection.
+fn keep_alive_hint(head: &ResponseHead) -> Option<Duration> {
+    let value = std::str::from_utf8(head.fields().get("keep-alive")?).ok()?;
+    let timeout = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    timeout.trim().parse().ok().map(Duration::from_secs)
+}

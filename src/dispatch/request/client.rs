@@ -1,0 +1,165 @@
+//! Serves one client's connection: request after request, until one side has had enough.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::exchange;
+use super::front::Front;
+use super::stream::Stream;
+use crate::clock;
+use crate::link::said::ServerKey;
+use crate::policy::ListenerId;
+
+/// How long a closing connection is read from, so that what the client still sends does not turn
+/// our answer into a reset; and how much of it.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024;
+
+/// A client's connection as it was accepted.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Arrival {
+    pub(in crate::dispatch) stream: Stream,
+    pub(in crate::dispatch) listener: ListenerId,
+    pub(in crate::dispatch) server: ServerKey,
+    pub(in crate::dispatch) peer: Option<std::net::SocketAddr>,
+}
+
+/// A client's connection and what was read from it and not used yet.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) stream: Stream,
+    pub(super) unread: Vec<u8>,
+    pub(super) listener: ListenerId,
+    pub(super) server: ServerKey,
+    pub(super) peer: Option<std::net::SocketAddr>,
+}
+
+/// What follows a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// The next request, if one comes.
+    KeepAlive,
+    /// Nothing; the client was told.
+    Close,
+    /// Nothing; the client is gone, or must be cut off.
+    Gone,
+}
+
+/// Why a wait for bytes ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bytes {
+    Arrived,
+    /// The client has closed, or broken, its connection.
+    Gone,
+    TimedOut,
+}
+
+/// Serves a client until its connection ends.
+pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
+    let Arrival { stream, listener, server, peer } = arrival;
+    let _open = front.client_opened();
+    let mut client = Client { stream, unread: Vec::new(), listener, server, peer };
+    let mut patience = front.settings.timeouts.header_read;
+    loop {
+        if client.unread.is_empty() && !client.is_wanted(&front, patience).await {
+            return;
+        }
+        // Boxed, so that an idle connection does not carry the size of a busy one.
+        match Box::pin(exchange::run(&front, &mut client)).await {
+            After::KeepAlive => patience = front.settings.timeouts.keep_alive,
+            After::Close => return client.linger(&front).await,
+            After::Gone => return,
+        }
+        if client.unread.is_empty() {
+            client.unread = Vec::new();
+        }
+    }
+}
+
+impl Client {
+    /// Waits for the first byte of a request; `false` if none will come. A connection that was
+    /// opened ahead of need and never used is closed without a word (RFC 9112 §9.5).
+    async fn is_wanted(&mut self, front: &Front, patience: Duration) -> bool {
+        let evicted = Rc::new(Notify::new());
+        let _idle = front.idle(Rc::clone(&evicted));
+        let deadline = clock::now() + patience;
+        tokio::select! {
+            biased;
+            () = evicted.notified() => false,
+            bytes = self.fill(front, deadline) => bytes == Bytes::Arrived,
+        }
+    }
+
+    /// Reads more of what the client sends; see [`fill`].
+    pub(super) async fn fill(&mut self, front: &Front, deadline: Instant) -> Bytes {
+        fill(front, (&self.stream, &mut self.unread), deadline).await
+    }
+
+    /// Closes without a reset overtaking the last answer (RFC 9112 §9.6).
+    async fn linger(mut self, front: &Front) {
+        self.stream.shutdown_write();
+        let deadline = clock::now() + LINGER;
+        let mut read = 0;
+        while read < LINGER_BYTES {
+            self.unread.clear();
+            match self.fill(front, deadline).await {
+                Bytes::Arrived => read += self.unread.len(),
+                Bytes::Gone | Bytes::TimedOut => return,
+            }
+        }
+    }
+}
+
+/// A client's stream, and where what is read from it goes: the reading half of a connection.
+pub(super) type Inbound<'a> = (&'a Stream, &'a mut Vec<u8>);
+
+/// Reads more of what the client sends. Cancel-safe: it reads only at its end.
+pub(super) async fn fill(front: &Front, inbound: Inbound<'_>, deadline: Instant) -> Bytes {
+    let (stream, unread) = inbound;
+    loop {
+        match read_now(front, stream, unread) {
+            Ok(0) => return Bytes::Gone,
+            Ok(_) => return Bytes::Arrived,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Bytes::Gone,
+        }
+        match tokio::time::timeout_at(deadline.into(), stream.readable()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Bytes::Gone,
+            Err(_) => return Bytes::TimedOut,
+        }
+    }
+}
+
+/// Waits until the client goes away, keeping what it sends ahead within `bound` bytes. Cancel-safe.
+pub(super) async fn gone(front: &Front, inbound: Inbound<'_>, bound: usize) {
+    let (stream, unread) = inbound;
+    loop {
+        if unread.len() >= bound {
+            // It may send no more for now, and then nothing tells that it left: what it is owed
+            // will be written, and fail.
+            std::future::pending::<()>().await;
+        }
+        match read_now(front, stream, unread) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if stream.readable().await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// Reads what is there; `Ok(0)` is the end.
+fn read_now(front: &Front, stream: &Stream, unread: &mut Vec<u8>) -> io::Result<usize> {
+    let mut scratch = front.scratch();
+    let count = stream.try_read(&mut scratch[..])?;
+    unread.extend_from_slice(&scratch[..count]);
+    Ok(count)
+}

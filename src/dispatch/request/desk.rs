@@ -1,0 +1,176 @@
+//! Gives out leases: the right to one exchange with one worker, at once or after waiting.
+//!
+//! A lease is counted by `Balance` and given back when it is dropped, on success, error, panic and
+//! cancellation alike. A grant travels to its waiter as a lease inside the waiter's oneshot, so
+//! that a waiter cancelled at that moment gives it back and the next one is granted.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::clock;
+use crate::policy::{Admission, Balance, Grant, ListenerId, Shed, Ticket, WorkerId};
+
+/// Who waits for a lease, and how they are told.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Desk {
+    balance: Arc<Mutex<Balance>>,
+    waiters: RefCell<HashMap<Ticket, Answer>>,
+    /// Grants that are none of ours: connections wait in the same `Balance`.
+    foreign: RefCell<Vec<Grant>>,
+    /// Wakes whoever sleeps until the next deadline of `Balance`, and delivers foreign grants.
+    moved: Rc<Notify>,
+    next_ticket: RefCell<u64>,
+}
+
+type Answer = oneshot::Sender<Result<Lease, Shed>>;
+
+/// The right to one exchange with one worker. Dropping it gives it back.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Lease {
+    worker: WorkerId,
+    /// None once it was given back by hand.
+    desk: Option<Rc<Desk>>,
+}
+
+/// A place in a listener's queue. Dropping it frees the place.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Waiting {
+    ticket: Ticket,
+    answer: oneshot::Receiver<Result<Lease, Shed>>,
+    desk: Rc<Desk>,
+}
+
+/// What a request gets that asks for a lease.
+#[derive(Debug)]
+pub(in crate::dispatch) enum Turn {
+    Now(Lease),
+    Later(Waiting),
+    Never(Shed),
+}
+
+/// Tickets of requests have this bit, so that they never equal those of connections.
+const REQUEST_TICKETS: u64 = 1 << 63;
+
+/// Whether a ticket is a request's.
+pub(in crate::dispatch) fn is_request(ticket: Ticket) -> bool {
+    ticket.0 & REQUEST_TICKETS != 0
+}
+
+impl Desk {
+    pub(in crate::dispatch) fn new(balance: Arc<Mutex<Balance>>, moved: Rc<Notify>) -> Self {
+        Self {
+            balance,
+            waiters: RefCell::new(HashMap::new()),
+            foreign: RefCell::new(Vec::new()),
+            moved,
+            next_ticket: RefCell::new(REQUEST_TICKETS),
+        }
+    }
+
+    pub(in crate::dispatch) fn balance(&self) -> MutexGuard<'_, Balance> {
+        crate::link::lock(&self.balance)
+    }
+
+    /// Asks for a lease of any worker that serves `listener`.
+    pub(in crate::dispatch) fn ask(self: &Rc<Self>, now: Instant, listener: ListenerId) -> Turn {
+        let ticket = self.ticket();
+        let admission = self.balance().admit(now, listener, ticket);
+        match admission {
+            Admission::Granted(grant) => Turn::Now(self.lease(grant.worker)),
+            Admission::Queued => {
+                let (sender, answer) = oneshot::channel();
+                self.waiters.borrow_mut().insert(ticket, sender);
+                self.moved.notify_one();
+                Turn::Later(Waiting { ticket, answer, desk: Rc::clone(self) })
+            }
+            Admission::Shed(reason) => Turn::Never(reason),
+        }
+    }
+
+    /// Gives grants to those who wait for them. What nobody waits for any more is given back, and
+    /// the next is granted, until nothing is left.
+    pub(in crate::dispatch) fn deliver(self: &Rc<Self>, mut grants: Vec<Grant>) {
+        while let Some(grant) = grants.pop() {
+            if !is_request(grant.ticket) {
+                self.foreign.borrow_mut().push(grant);
+                self.moved.notify_one();
+                continue;
+            }
+            let waiter = self.waiters.borrow_mut().remove(&grant.ticket);
+            let refused = match waiter {
+                Some(waiter) => waiter.send(Ok(self.lease(grant.worker))).err(),
+                None => Some(Ok(self.lease(grant.worker))),
+            };
+            if let Some(Ok(lease)) = refused {
+                grants.extend(lease.give_back());
+            }
+        }
+    }
+
+    /// Tells a waiter that it waited in vain.
+    pub(in crate::dispatch) fn shed(&self, ticket: Ticket, reason: Shed) {
+        if let Some(waiter) = self.waiters.borrow_mut().remove(&ticket) {
+            // A waiter that is gone needs no answer.
+            let _ = waiter.send(Err(reason));
+        }
+    }
+
+    /// Grants that others must deliver.
+    pub(in crate::dispatch) fn take_foreign(&self) -> Vec<Grant> {
+        self.foreign.take()
+    }
+
+    fn lease(self: &Rc<Self>, worker: WorkerId) -> Lease {
+        Lease { worker, desk: Some(Rc::clone(self)) }
+    }
+
+    fn ticket(&self) -> Ticket {
+        let mut next = self.next_ticket.borrow_mut();
+        *next += 1;
+        Ticket(*next)
+    }
+}
+
+impl Lease {
+    pub(in crate::dispatch) fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
+    /// Ends the lease; returns what it made room for, to be delivered by the caller.
+    fn give_back(mut self) -> Vec<Grant> {
+        match self.desk.take() {
+            Some(desk) => desk.balance().release(clock::now(), self.worker),
+            None => Vec::new(),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(desk) = self.desk.take() {
+            let grants = desk.balance().release(clock::now(), self.worker);
+            desk.deliver(grants);
+        }
+    }
+}
+
+impl Waiting {
+    /// Waits for the lease, or to be told that there will be none. Cancel-safe.
+    pub(in crate::dispatch) async fn turn(&mut self) -> Result<Lease, Shed> {
+        // The sender is dropped only with the whole desk.
+        (&mut self.answer).await.unwrap_or(Err(Shed::Closing))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.desk.waiters.borrow_mut().remove(&self.ticket).is_some() {
+            self.desk.balance().cancel(self.ticket);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! One request, from its first byte to the last of its response.
+//!
+//! Read and check the head, take what of the body arrives, get a lease, send it to that worker,
+//! carry the response back; or answer ourselves. Every wait ends by one of: bytes, the client
+//! leaving, a deadline.
+
+use std::time::Instant;
+
+use super::attempt::{Answered, Attempt, attempt};
+use super::body::{Body, BodyFault};
+use super::client::{After, Bytes, Client, gone};
+use super::desk::{Lease, Turn};
+use super::front::{Front, InFlight};
+use super::outcome::{Outcome, Reason};
+use super::retry::{Repeatable, Replay, may_repeat};
+use super::upload::{self, ClientEnd};
+use crate::clock;
+use crate::http::answer::CONTINUE;
+use crate::http::{Asked, Parsed, RequestHead, RequestReader, Upgrade};
+use crate::policy::Shed;
+
+/// One request as it was read.
+pub(super) struct Request {
+    pub(super) head: RequestHead,
+    pub(super) asked: Asked,
+    pub(super) id: String,
+    /// When its first byte was there.
+    pub(super) begun: Instant,
+    pub(super) body: Body,
+    /// Head and body as they go to a worker, as far as they are here.
+    pub(super) wire: Vec<u8>,
+    /// Where in `wire` the body begins.
+    head_length: usize,
+}
+
+/// Serves the next request of a client.
+pub(super) async fn run(front: &Front, client: &mut Client) -> After {
+    let begun = clock::now();
+    let head = match read_head(front, client, begun).await {
+        Ok(head) => head,
+        Err(end) => return front.answer_unread(client, end, begun).await,
+    };
+    let mut request = match Request::new(front, client, head, begun) {
+        Ok(request) => request,
+        Err(fault) => return front.answer_body_fault(client, fault, begun).await,
+    };
+    if front.is_health(&request.head) {
+        return front.answer_health(client, &request).await;
+    }
+    if let Err(end) = take_body(front, client, &mut request).await {
+        return front.answer_client_end(client, &request, end).await;
+    }
+    front.retries.borrow_mut().earn();
+    serve(front, client, &mut request).await
+}
+
+/// Why no head could be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadEnd {
+    Refused(crate::http::Refusal),
+    TimedOut,
+    Gone,
+}
+
+async fn read_head(
+    front: &Front,
+    client: &mut Client,
+    begun: Instant,
+) -> Result<RequestHead, HeadEnd> {
+    let deadline = begun + front.settings.timeouts.header_read;
+    let mut reader = RequestReader::new(front.heads);
+    loop {
+        if !client.unread.is_empty() {
+            match reader.read(&client.unread).map_err(HeadEnd::Refused)? {
+                Parsed::Complete { head, length } => {
+                    client.unread.drain(..length);
+                    return Ok(head);
+                }
+                Parsed::Incomplete => {}
+            }
+        }
+        match client.fill(front, deadline).await {
+            Bytes::Arrived => {}
+            Bytes::Gone => return Err(HeadEnd::Gone),
+            Bytes::TimedOut => return Err(HeadEnd::TimedOut),
+        }
+    }
+}
+
+impl Request {
+    fn new(
+        front: &Front,
+        client: &Client,
+        head: RequestHead,
+        begun: Instant,
+    ) -> Result<Self, BodyFault> {
+        let bound = front.settings.limits.body_bytes.unwrap_or(u64::MAX);
+        let body = Body::new(head.body(), bound)?;
+        let upgrade = match head.upgrade() {
+            Some(_) if body.is_done() => Upgrade::Allowed,
+            Some(_) | None => Upgrade::Refused,
+        };
+        let asked = Asked { upgrade, ..head.asked() };
+        let trust = front.trust(client.peer);
+        let id = front.request_id(&head, trust);
+        let mut wire = Vec::with_capacity(1024);
+        front.forward(&head, (client.peer, trust, &id, upgrade), &mut wire);
+        let head_length = wire.len();
+        Ok(Self { head, asked, id, begun, body, wire, head_length })
+    }
+
+    /// Whether the client owes nothing more of it.
+    pub(super) fn is_read(&self) -> bool {
+        self.body.is_done()
+    }
+
+    fn replay(&self, sent_again: u32) -> Replay {
+        let yes = |condition| if condition { Repeatable::Yes } else { Repeatable::No };
+        Replay {
+            idempotent: yes(self.head.is_idempotent()),
+            body: yes(self.body.is_done()),
+            sent_again,
+        }
+    }
+}
+
+/// Takes the whole body, or as much of it as is read before there is a lease.
+async fn take_body(
+    front: &Front,
+    client: &mut Client,
+    request: &mut Request,
+) -> Result<(), ClientEnd> {
+    if request.body.is_done() {
+        return Ok(());
+    }
+    if request.head.expects_continue() {
+        let sent = client.stream.write_all(CONTINUE).await;
+        sent.map_err(|_| ClientEnd::Gone)?;
+    }
+    let bound = request.head_length + front.settings.limits.request_buffer;
+    loop {
+        let room = bound.saturating_sub(request.wire.len());
+        request.body.take(&mut client.unread, &mut request.wire, room).map_err(ClientEnd::Body)?;
+        if request.body.is_done() || request.wire.len() >= bound {
+            return Ok(());
+        }
+        match client.fill(front, clock::now() + front.settings.timeouts.body_idle).await {
+            Bytes::Arrived => {}
+            Bytes::Gone => return Err(ClientEnd::Gone),
+            Bytes::TimedOut => return Err(ClientEnd::Stalled),
+        }
+    }
+}
+
+/// Gets a lease and an answer with it; a second one where the first attempt did no harm.
+async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> After {
+    let entry = front.enter(request);
+    let mut sent_again = 0;
+    loop {
+        let lease = match lease(front, client, &entry).await {
+            Ok(lease) => lease,
+            Err(Unserved::ClientGone) => {
+                front.note(request, Outcome::gone(Reason::ClientGoneQueued));
+                return After::Gone;
+            }
+            Err(Unserved::Shed(reason)) => return front.answer_shed(client, request, reason).await,
+        };
+        let leased = clock::now();
+        let attempt = attempt(front, client, request, (lease, leased)).await;
+        match attempt {
+            Attempt::Answered(answered) => return finish(front, client, request, answered).await,
+            Attempt::Failed { failure, reason } => {
+                let allowed = may_repeat(failure, request.replay(sent_again))
+                    && front.may_retry(clock::now(), failure);
+                if !allowed {
+                    return front.answer_failure(client, request, (502, reason)).await;
+                }
+                sent_again += 1;
+                front.count_retry(reason);
+            }
+            Attempt::Aborted(reason) => {
+                front.note(request, Outcome::aborted(reason));
+                return After::Gone;
+            }
+            Attempt::ClientGone => {
+                front.note(request, Outcome::gone(Reason::ClientGone));
+                return After::Gone;
+            }
+            Attempt::Refused { status, reason } => {
+                return front.answer_failure(client, request, (status, reason)).await;
+            }
+        }
+    }
+}
+
+enum Unserved {
+    ClientGone,
+    Shed(Shed),
+}
+
+/// Waits for a lease, for as long as the client does.
+async fn lease(front: &Front, client: &mut Client, entry: &InFlight) -> Result<Lease, Unserved> {
+    let lease = match front.desk.ask(clock::now(), client.listener) {
+        Turn::Now(lease) => lease,
+        Turn::Never(reason) => return Err(Unserved::Shed(reason)),
+        Turn::Later(mut waiting) => tokio::select! {
+            biased;
+            turn = waiting.turn() => turn.map_err(Unserved::Shed)?,
+            () = gone(front, (&client.stream, &mut client.unread), upload::AHEAD) => {
+                return Err(Unserved::ClientGone);
+            }
+        },
+    };
+    entry.at(lease.worker());
+    Ok(lease)
+}
+
+/// The worker is done: gives its connection back at once, then the client the rest.
+async fn finish(
+    front: &Front,
+    client: &mut Client,
+    request: &Request,
+    answered: Answered,
+) -> After {
+    let Answered { status, rest, upstream, after, bytes } = answered;
+    if let Some((upstream, hint)) = upstream {
+        front.put_back(clock::now(), upstream, hint);
+    }
+    let taken = rest.finish(&client.stream, front.settings.timeouts.response_idle).await;
+    let Ok(more) = taken else {
+        front.note(request, Outcome::aborted(Reason::ClientGone));
+        return After::Gone;
+    };
+    front.note(request, Outcome::answered(status, bytes + more));
+    after
+}

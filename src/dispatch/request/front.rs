@@ -1,0 +1,361 @@
+//! What all clients of request mode share: the desk that gives out leases, the pool of worker
+//! connections, the buffer budget, and the counts.
+
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::budget::Budget;
+use super::desk::{Desk, Lease};
+use super::exchange::Request;
+use super::pool::{Counted, Pool, Upstream};
+use super::retry::{Failure, RetryBudget};
+use super::stream::{Kind, Stream};
+use crate::config::{RequestSettings, ShedAnswer, TrustedProxies, TrustedProxy};
+use crate::dispatch::{PrivateEnd, Reactor};
+use crate::http::answer::{Page, content_type};
+use crate::http::{HeadLimits, Trust, TrustedPeers};
+use crate::link::said::ServerKey;
+use crate::policy::{ListenerId, SplitMix64, Standing, WorkerId};
+
+/// How much is read at once. A larger read saves system calls for pages of hundreds of KiB.
+pub(super) const SCRATCH: usize = 64 * 1024;
+
+/// What request mode is told, resolved.
+#[derive(Clone, Debug)]
+pub(crate) struct FrontSettings {
+    pub(crate) request: RequestSettings,
+    /// Client connections at once.
+    pub(crate) max_clients: usize,
+    /// Streams and tunnels of one worker at once.
+    pub(crate) max_streams: u32,
+    pub(crate) seed: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Front {
+    pub(super) settings: RequestSettings,
+    pub(super) heads: HeadLimits,
+    trusted: TrustedPeers,
+    page: Option<Page>,
+    max_clients: usize,
+    max_streams: u32,
+    pub(super) desk: Rc<Desk>,
+    pub(super) pool: Pool,
+    pub(super) budget: Budget,
+    pub(super) retries: RefCell<RetryBudget>,
+    reactor: Weak<RefCell<Reactor>>,
+    scratch: RefCell<Box<[u8]>>,
+    random: RefCell<SplitMix64>,
+    clients: Rc<Cell<u32>>,
+    /// Idle clients, oldest first.
+    idle: Rc<RefCell<BTreeMap<u64, Rc<Notify>>>>,
+    next_idle: Cell<u64>,
+    streams: RefCell<HashMap<WorkerId, Rc<Cell<u32>>>>,
+    /// Every request between its head and its end, by age.
+    in_flight: Rc<RefCell<BTreeMap<u64, Rc<Exchange>>>>,
+    next_exchange: Cell<u64>,
+    /// Upgraded connections.
+    tunnels: Rc<Cell<u32>>,
+    /// Set once: the master stops.
+    closing: Cell<bool>,
+}
+
+/// One request between its head and its end, for whoever asks what is going on.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Exchange {
+    pub(in crate::dispatch) since: Instant,
+    pub(in crate::dispatch) method: Box<[u8]>,
+    /// Without the query, which may hold secrets.
+    pub(in crate::dispatch) path: Box<[u8]>,
+    /// None while it waits for a lease.
+    pub(in crate::dispatch) worker: Cell<Option<WorkerId>>,
+}
+
+/// An entry among those in flight, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    number: u64,
+    exchange: Rc<Exchange>,
+    all: Rc<RefCell<BTreeMap<u64, Rc<Exchange>>>>,
+}
+
+/// One client connection more, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct OpenClient {
+    _counted: Counted,
+}
+
+/// One idle client, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct IdleClient {
+    number: u64,
+    idle: Rc<RefCell<BTreeMap<u64, Rc<Notify>>>>,
+}
+
+/// One exchange that holds a stream count instead of a lease, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct StreamCount {
+    _counted: Counted,
+}
+
+impl Front {
+    pub(in crate::dispatch) fn new(
+        settings: FrontSettings,
+        desk: Rc<Desk>,
+        reactor: Weak<RefCell<Reactor>>,
+    ) -> Self {
+        let FrontSettings { request, max_clients, max_streams, seed } = settings;
+        let limits = request.limits;
+        Self {
+            heads: HeadLimits {
+                bytes: limits.head_bytes,
+                fields: limits.head_fields,
+                ..HeadLimits::default()
+            },
+            trusted: trusted_peers(&request.trusted_proxies),
+            page: page(&request.shed),
+            max_clients,
+            max_streams,
+            desk,
+            pool: Pool::default(),
+            budget: Budget::new(limits.response_buffer_total, limits.response_buffer),
+            retries: RefCell::new(RetryBudget::new(crate::clock::now())),
+            settings: request,
+            reactor,
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            random: RefCell::new(SplitMix64::new(seed)),
+            clients: Rc::new(Cell::new(0)),
+            idle: Rc::new(RefCell::new(BTreeMap::new())),
+            next_idle: Cell::new(0),
+            streams: RefCell::new(HashMap::new()),
+            in_flight: Rc::default(),
+            next_exchange: Cell::new(0),
+            tunnels: Rc::default(),
+            closing: Cell::new(false),
+        }
+    }
+
+    /// The reactor; none while it ends. Borrowed within one turn only.
+    pub(super) fn reactor(&self) -> Option<Rc<RefCell<Reactor>>> {
+        self.reactor.upgrade()
+    }
+
+    /// The buffer that everything is read into first. Borrowed within one turn only.
+    pub(super) fn scratch(&self) -> RefMut<'_, Box<[u8]>> {
+        self.scratch.borrow_mut()
+    }
+
+    /// Whether one more client may be served; makes room by closing the oldest idle one.
+    pub(in crate::dispatch) fn has_room(&self) -> bool {
+        if (self.clients.get() as usize) < self.max_clients {
+            return true;
+        }
+        match self.idle.borrow_mut().pop_first() {
+            Some((_, evicted)) => {
+                evicted.notify_one();
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn client_opened(&self) -> OpenClient {
+        OpenClient { _counted: Counted::new(Rc::clone(&self.clients)) }
+    }
+
+    /// Enters a client among the idle; `evicted` is told when it must make room.
+    pub(super) fn idle(&self, evicted: Rc<Notify>) -> IdleClient {
+        let number = self.next_idle.get();
+        self.next_idle.set(number + 1);
+        self.idle.borrow_mut().insert(number, evicted);
+        IdleClient { number, idle: Rc::clone(&self.idle) }
+    }
+
+    /// Counts a stream at this worker; none if it has as many as it may.
+    pub(super) fn open_stream(&self, worker: WorkerId) -> Option<StreamCount> {
+        let mut streams = self.streams.borrow_mut();
+        let count = streams.entry(worker).or_default();
+        (count.get() < self.max_streams)
+            .then(|| StreamCount { _counted: Counted::new(Rc::clone(count)) })
+    }
+
+    /// A connection to this worker: an idle one, or a new one.
+    ///
+    /// # Errors
+    /// The worker is gone, or does not take it within the bound.
+    pub(super) async fn connect(
+        &self,
+        now: Instant,
+        worker: WorkerId,
+        to: (ListenerId, ServerKey),
+    ) -> io::Result<Upstream> {
+        let (listener, server) = to;
+        if let Some(idle) = self.pool.take(now, worker, server) {
+            return Ok(idle);
+        }
+        let gone = || io::Error::from(io::ErrorKind::NotConnected);
+        let reactor = self.reactor().ok_or_else(gone)?;
+        let end = reactor.borrow_mut().open_private(now, worker, listener)?;
+        let (stream, counted) = match end {
+            PrivateEnd::Pair(socket, counted) => (Stream::register(socket, Kind::Unix)?, counted),
+        };
+        Ok(Upstream::new(stream, worker, server, counted))
+    }
+
+    /// Enters a request among those in flight.
+    pub(super) fn enter(&self, request: &Request) -> InFlight {
+        let number = self.next_exchange.get();
+        self.next_exchange.set(number + 1);
+        let exchange = Rc::new(Exchange {
+            since: request.begun,
+            method: request.head.method().into(),
+            path: request.head.path().into(),
+            worker: Cell::new(None),
+        });
+        self.in_flight.borrow_mut().insert(number, Rc::clone(&exchange));
+        InFlight { number, exchange, all: Rc::clone(&self.in_flight) }
+    }
+
+    /// Every request in flight, oldest first.
+    pub(in crate::dispatch) fn in_flight(&self) -> Ref<'_, BTreeMap<u64, Rc<Exchange>>> {
+        self.in_flight.borrow()
+    }
+
+    /// Whom a peer may speak for.
+    pub(super) fn trust(&self, peer: Option<SocketAddr>) -> Trust {
+        self.trusted.judge(peer.map(|peer| peer.ip()))
+    }
+
+    /// The configured page of shed requests.
+    pub(super) fn page(&self) -> Option<&Page> {
+        self.page.as_ref()
+    }
+
+    /// The bounds of a worker's heads: it is not limited to what clients may send.
+    pub(super) fn worker_heads(&self) -> HeadLimits {
+        HeadLimits { bytes: 256 * 1024, fields: 1000, ..self.heads }
+    }
+
+    /// Whether one more request may be sent again. One that met a crash always may: there are no
+    /// more of them than the dead worker had in flight.
+    pub(super) fn may_retry(&self, now: Instant, failure: Failure) -> bool {
+        if !self.settings.retries {
+            return false;
+        }
+        match failure {
+            Failure::Lost | Failure::Unread => true,
+            Failure::Unsent => self.retries.borrow_mut().spend(now),
+        }
+    }
+
+    /// Turns a lease into a stream count, if the worker may have one more stream.
+    pub(super) fn to_stream(&self, lease: &mut Option<Lease>) -> Option<StreamCount> {
+        let stream = self.open_stream(lease.as_ref()?.worker())?;
+        *lease = None;
+        Some(stream)
+    }
+
+    /// Counts an upgraded connection for as long as the result lives.
+    pub(super) fn open_tunnel(&self) -> OpenClient {
+        OpenClient { _counted: Counted::new(Rc::clone(&self.tunnels)) }
+    }
+
+    /// Workers that serve.
+    pub(super) fn ready_workers(&self) -> usize {
+        let balance = self.desk.balance();
+        balance.workers().filter(|worker| worker.standing == Standing::Ready).count()
+    }
+
+    /// Does what is due every second.
+    pub(in crate::dispatch) fn keep_house(&self, now: Instant) {
+        self.pool.expire(now);
+    }
+
+    /// A connection to a worker is free: kept, if the worker still gets work.
+    pub(super) fn put_back(&self, now: Instant, upstream: Upstream, hint: Option<Duration>) {
+        let standing = self.desk.balance().worker(upstream.worker).map(|view| view.standing);
+        if standing == Some(Standing::Ready) {
+            self.pool.put(now, upstream, hint);
+        }
+    }
+
+    /// No request after the ones that are here: responses say so.
+    pub(in crate::dispatch) fn close_down(&self) {
+        self.closing.set(true);
+        for evicted in self.idle.take().into_values() {
+            evicted.notify_one();
+        }
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// A worker leaves or is gone: nothing is kept for it.
+    pub(in crate::dispatch) fn forget_worker(&self, worker: WorkerId) {
+        self.pool.forget(worker);
+        self.streams.borrow_mut().remove(&worker);
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub(super) fn random_between(&self, low: u64, high: u64) -> u64 {
+        let span = high.saturating_sub(low) + 1;
+        low + self.random.borrow_mut().next_u64() % span
+    }
+}
+
+impl InFlight {
+    /// A worker has it now.
+    pub(super) fn at(&self, worker: WorkerId) {
+        self.exchange.worker.set(Some(worker));
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.all.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Drop for IdleClient {
+    fn drop(&mut self) {
+        self.idle.borrow_mut().remove(&self.number);
+    }
+}
+
+fn trusted_peers(proxies: &TrustedProxies) -> TrustedPeers {
+    let words: Vec<String> = proxies
+        .0
+        .iter()
+        .map(|proxy| match proxy {
+            TrustedProxy::Private => "private".to_owned(),
+            TrustedProxy::Network { address, prefix } => format!("{address}/{prefix}"),
+        })
+        .collect();
+    TrustedPeers::new(words.iter().map(String::as_str)).expect("the configuration was checked")
+}
+
+/// Reads the configured page. It was there when the configuration was checked; if it is gone, the
+/// short text stands in.
+fn page(shed: &ShedAnswer) -> Option<Page> {
+    let path = shed.page.as_ref()?;
+    match std::fs::read(path) {
+        Ok(body) => Some(Page {
+            status: Some(shed.status),
+            content_type: content_type(&path.to_string_lossy()).to_owned(),
+            body,
+        }),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "cannot read the page for shed requests");
+            None
+        }
+    }
+}

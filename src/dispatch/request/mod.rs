@@ -1,0 +1,29 @@
+//! Request mode: speaks HTTP/1.1 with clients and workers, and gives every request to the worker
+//! with the fewest in flight that has room.
+//!
+//! A client's connection is one task; a request lives inside it. Whatever is counted is held by a
+//! guard (a lease, a share of the buffer budget, an entry among those in flight), so that nothing
+//! is left behind when a task is dropped in the middle. Absent on purpose: a task per request, and
+//! a task per worker connection.
+
+mod account;
+mod attempt;
+mod body;
+mod budget;
+mod client;
+pub(super) mod desk;
+mod download;
+mod exchange;
+mod front;
+mod outcome;
+mod pool;
+mod reply;
+mod retry;
+pub(super) mod stream;
+mod tunnel;
+mod upload;
+
+pub(super) use client::{Arrival, serve};
+pub(super) use front::Front;
+pub(crate) use front::FrontSettings;
+pub(super) use pool::Counted;

@@ -1,0 +1,231 @@
+//! What the master itself says to clients of request mode, and the fields it adds to what others
+//! say.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::body::BodyFault;
+use super::client::{After, Client};
+use super::exchange::{HeadEnd, Request};
+use super::front::Front;
+use super::outcome::{Outcome, Reason};
+use super::upload::ClientEnd;
+use crate::http::answer::Answer;
+use crate::http::{
+    Asked, Expectation, ForwardedField, Forwarding, Persistence, RequestHead, ResponseBody,
+    ResponseForwarding, ResponseHead, Scheme, Timing, Trust, Upgrade, forward_request,
+};
+use crate::policy::Shed;
+
+/// How we call ourselves in `Via`.
+const NAME: &str = "tenfold";
+
+/// Who sent a request, and how it goes on.
+pub(super) type From<'a> = (Option<SocketAddr>, Trust, &'a str, Upgrade);
+
+/// Whether a client wants its connection kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeepsAlive {
+    Yes,
+    No,
+}
+
+impl Front {
+    /// Answers a client of whom no request could be read.
+    pub(super) async fn answer_unread(
+        &self,
+        client: &mut Client,
+        end: HeadEnd,
+        begun: Instant,
+    ) -> After {
+        let reason = match end {
+            HeadEnd::Gone => return After::Gone,
+            HeadEnd::TimedOut => Reason::HeaderTimeout,
+            HeadEnd::Refused(refusal) => Reason::Refused(refusal),
+        };
+        let status = reason.status();
+        self.note_unread(begun, Outcome::refused(status, reason));
+        self.send(client, Asked::default(), &Answer::new(status, reason.code())).await
+    }
+
+    /// Answers a request whose body is too long before any of it is read.
+    pub(super) async fn answer_body_fault(
+        &self,
+        client: &mut Client,
+        fault: BodyFault,
+        begun: Instant,
+    ) -> After {
+        let reason = Reason::of_body(fault);
+        self.note_unread(begun, Outcome::refused(reason.status(), reason));
+        self.send(client, Asked::default(), &Answer::new(reason.status(), reason.code())).await
+    }
+
+    /// Answers a request whose body did not come as announced.
+    pub(super) async fn answer_client_end(
+        &self,
+        client: &mut Client,
+        request: &Request,
+        end: ClientEnd,
+    ) -> After {
+        let reason = match end {
+            ClientEnd::Gone => {
+                self.note(request, Outcome::gone(Reason::ClientGone));
+                return After::Gone;
+            }
+            ClientEnd::Stalled => Reason::BodyTimeout,
+            ClientEnd::Body(fault) => Reason::of_body(fault),
+        };
+        self.answer_failure(client, request, (reason.status(), reason)).await
+    }
+
+    /// Answers a request that nobody has room for. The connection is kept, if the body is read.
+    pub(super) async fn answer_shed(
+        &self,
+        client: &mut Client,
+        request: &Request,
+        shed: Shed,
+    ) -> After {
+        let reason = Reason::Shed(shed);
+        let (low, high) = (self.settings.shed.retry_after_min, self.settings.shed.retry_after_max);
+        // Jittered, or all who were turned away together come back together.
+        let seconds = self.random_between(low.as_secs(), high.as_secs());
+        let mut answer = self.answer(request, (503, reason));
+        answer.retry_after = u32::try_from(seconds).ok();
+        answer.page = self.page();
+        self.note(request, Outcome::refused(503, reason));
+        self.send(client, request.asked, &answer).await
+    }
+
+    /// Answers a request that failed at a worker.
+    pub(super) async fn answer_failure(
+        &self,
+        client: &mut Client,
+        request: &Request,
+        what: (u16, Reason),
+    ) -> After {
+        let (status, reason) = what;
+        self.note(request, Outcome::refused(status, reason));
+        self.send(client, request.asked, &self.answer(request, what)).await
+    }
+
+    fn answer<'a>(&'a self, request: &'a Request, what: (u16, Reason)) -> Answer<'a> {
+        let (status, reason) = what;
+        let mut answer = Answer::new(status, reason.code());
+        answer.request_id = self.settings.headers.request_id.then_some(request.id.as_str());
+        if request.head.keeps_alive() && request.is_read() {
+            answer.connection = Persistence::KeepAlive;
+        }
+        answer
+    }
+
+    /// Writes an answer; the client has as long for it as for any response.
+    async fn send(&self, client: &mut Client, asked: Asked, answer: &Answer<'_>) -> After {
+        let mut bytes = Vec::with_capacity(512);
+        answer.write(asked, &mut bytes);
+        let patience = self.settings.timeouts.response_idle;
+        match tokio::time::timeout(patience, client.stream.write_all(&bytes)).await {
+            Ok(Ok(())) => match answer.connection {
+                Persistence::KeepAlive => After::KeepAlive,
+                Persistence::Close => After::Close,
+            },
+            Ok(Err(_)) | Err(_) => After::Gone,
+        }
+    }
+
+    /// Whether a request asks how we are, on a path that the app does not see.
+    pub(super) fn is_health(&self, head: &RequestHead) -> bool {
+        let path = head.path();
+        self.settings.public_health.iter().any(|public| public.as_bytes() == path)
+    }
+
+    /// Answers readiness on the public listener, without queue or lease.
+    pub(super) async fn answer_health(&self, client: &mut Client, request: &Request) -> After {
+        let ready = self.ready_workers();
+        let (status, text) = if ready > 0 { (200, "ready") } else { (503, "not_ready") };
+        let mut answer = Answer::new(status, text);
+        if request.head.keeps_alive() && request.is_read() {
+            answer.connection = Persistence::KeepAlive;
+        }
+        self.send(client, request.asked, &answer).await
+    }
+
+    /// Writes a request's head as a worker gets it.
+    pub(super) fn forward(&self, head: &RequestHead, from: From<'_>, out: &mut Vec<u8>) {
+        let (client, trust, request_id, upgrade) = from;
+        let with = Forwarding {
+            client,
+            trust,
+            scheme: Scheme::Http,
+            request_id,
+            body: head.body(),
+            upgrade,
+            expectation: Expectation::Answered,
+            via: self.settings.headers.via.then_some(NAME),
+            forwarded: ForwardedField::Passed,
+        };
+        forward_request(head, &with, out);
+    }
+
+    /// The id that a trusted peer gave a request, or a new one.
+    pub(super) fn request_id(&self, head: &RequestHead, trust: Trust) -> String {
+        let given = match trust {
+            Trust::Trusted => head.request_id(),
+            Trust::Untrusted => None,
+        };
+        given
+            .map_or_else(|| format!("{:016x}", self.random_between(0, u64::MAX - 1)), str::to_owned)
+    }
+
+    /// Whether the client's connection survives a response.
+    pub(super) fn persistence(&self, client: KeepsAlive, body: ResponseBody) -> Persistence {
+        match body {
+            ResponseBody::UntilClose => Persistence::Close,
+            ResponseBody::None | ResponseBody::Length(_) | ResponseBody::Chunked => {
+                if client == KeepsAlive::Yes && !self.is_closing() {
+                    Persistence::KeepAlive
+                } else {
+                    Persistence::Close
+                }
+            }
+        }
+    }
+
+    /// What is added to a worker's response.
+    pub(super) fn response_forwarding<'a>(
+        &self,
+        asked: Asked,
+        about: (&'a str, Timing, Persistence),
+        body: ResponseBody,
+    ) -> ResponseForwarding<'a> {
+        let (id, timing, connection) = about;
+        let headers = &self.settings.headers;
+        ResponseForwarding {
+            asked,
+            body,
+            connection,
+            request_id: headers.request_id.then_some(id),
+            timing: headers.server_timing.then_some(timing),
+            via: headers.via.then_some(NAME),
+            proxy_status: None,
+            set_cookie: None,
+        }
+    }
+
+    /// What goes to the client of a response that only says what comes next.
+    pub(super) fn bare_forwarding(
+        &self,
+        head: &ResponseHead,
+        asked: Asked,
+    ) -> ResponseForwarding<'static> {
+        ResponseForwarding {
+            asked,
+            body: head.body(),
+            connection: Persistence::KeepAlive,
+            request_id: None,
+            timing: None,
+            via: None,
+            proxy_status: None,
+            set_cookie: None,
+        }
+    }
+}

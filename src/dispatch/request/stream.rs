@@ -1,0 +1,117 @@
+//! A client's or a worker's connection, TCP or Unix, read and written without waiting.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+/// See the module. Reading and writing need no exclusive access: the two directions of an exchange
+/// run side by side in one task.
+#[derive(Debug)]
+pub(in crate::dispatch) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Which kind of socket an accepted descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dispatch) enum Kind {
+    Tcp,
+    Unix,
+}
+
+impl Stream {
+    /// Registers a connected, non-blocking socket with the reactor's runtime.
+    pub(in crate::dispatch) fn register(socket: OwnedFd, kind: Kind) -> io::Result<Self> {
+        Ok(match kind {
+            Kind::Tcp => {
+                let stream = TcpStream::from_std(socket.into())?;
+                // Answers go out in one write each; waiting to join them costs 40 ms.
+                stream.set_nodelay(true)?;
+                Self::Tcp(stream)
+            }
+            Kind::Unix => Self::Unix(UnixStream::from_std(socket.into())?),
+        })
+    }
+
+    /// Reads what is there. A short read has emptied the socket: its readiness is cleared, so that
+    /// the next attempt waits for an event and not for one more system call that finds nothing.
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match self {
+            Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Unix(stream) => stream.try_read(buffer),
+        }?;
+        if 0 < count && count < buffer.len() {
+            self.await_more();
+        }
+        Ok(count)
+    }
+
+    /// Forgets that the socket was readable. An end of the stream that came with the last bytes is
+    /// remembered apart by the runtime, and later bytes make a new event.
+    fn await_more(&self) {
+        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        let cleared = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+        };
+        debug_assert!(cleared.is_err(), "nothing was read");
+    }
+
+    /// Writes what fits. `WouldBlock` clears the readiness.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.writable().await,
+            Self::Unix(stream) => stream.writable().await,
+        }
+    }
+
+    /// Writes everything, waiting for room as needed. Not cancel-safe: some of it may be gone.
+    pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.try_write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
+    /// Tells the peer that nothing more comes.
+    pub(super) fn shutdown_write(&self) {
+        // It fails only on a connection that is gone already.
+        let _ = nix::sys::socket::shutdown(
+            std::os::fd::AsRawFd::as_raw_fd(&self.as_fd()),
+            nix::sys::socket::Shutdown::Write,
+        );
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
