@@ -96,7 +96,7 @@ fn slow_reader_does_not_freeze_its_worker() {
 fn check_refusals_do_not_spin((builder, port): (Builder, u16)) {
     let tenfold = builder.start();
     tenfold.wait_ready(WORKERS);
-    let crowd = Crowd { port, path: "/slow?ms=150", clients: 50, requests: 150 };
+    let crowd = Crowd { port, path: "/slow?ms=300", clients: 50, requests: 100 };
     let (load, answers) = tenfold.load_during(|| crowd.ask_all());
     assert_eq!(answers.len(), crowd.requests);
     assert!(load < 0.05, "the master used {:.1} % of a CPU", load * 100.0);
@@ -113,56 +113,74 @@ fn refusals_of_full_workers_do_not_spin_without_the_preload() {
     check_refusals_do_not_spin((builder.args(["--set", "workers.preload=false"]), port));
 }
 
-/// One worker that takes one connection, and a queue of five for 300 ms.
-fn narrow_pool() -> (Builder, u16) {
+/// One worker that takes one connection, and a queue of five.
+fn narrow_pool(queue_timeout: &str) -> (Builder, u16) {
     let (builder, port) = node_pool("http.js", 1);
-    let flags = ["--queue", "5", "--queue-timeout", "300ms", "--set", "workers.max_connections=1"];
-    (builder.args(flags), port)
+    let flags = ["--queue", "5", "--queue-timeout", queue_timeout];
+    (builder.args(flags).args(["--set", "workers.max_connections=1"]), port)
 }
 
-/// One is served, five wait in vain, the rest is turned away at once.
-#[track_caller]
-fn check_queue_bounds((builder, port): (Builder, u16), is_turned_away: fn(&Outcome) -> bool) {
-    let tenfold = builder.start();
+/// Begins an answer that takes two seconds, which is all that a narrow pool can do.
+fn occupy(tenfold: &Tenfold, port: u16) -> Connection {
     tenfold.wait_ready(1);
-    let mut held = begin(port, "/slow?ms=2000");
-    tenfold.wait_status(PATIENCE, "one open", |status| status.worker_in(0).accepted == 1);
-    let crowd = Crowd { port, path: "/", clients: 20, requests: 20 };
-    let outcomes = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| crowd.ask());
-        tenfold.wait_status(PATIENCE, "a full queue", |status| {
-            let queue = &status.listeners[0].queue;
-            (queue.length, queue.max) == (5, 5)
-        });
-        asking.join().expect("clients do not panic")
-    });
+    let held = begin(port, "/slow?ms=2000");
+    tenfold.wait_status(PATIENCE, "one taken", |status| status.accepted() == 1);
+    held
+}
+
+/// Five wait in vain, the rest is turned away at once.
+#[track_caller]
+fn check_queue_timeout((builder, port): (Builder, u16), is_turned_away: fn(&Outcome) -> bool) {
+    let tenfold = builder.start();
+    let mut held = occupy(&tenfold, port);
+    let outcomes = Crowd { port, path: "/", clients: 20, requests: 20 }.ask();
     assert!(outcomes.iter().all(is_turned_away), "{outcomes:?}");
     let waited = outcomes.iter().filter(|it| it.took >= Duration::from_millis(300)).count();
     assert!(waited >= 5, "only {waited} waited for their turn: {outcomes:?}");
     let status = tenfold.status().expect("the master runs");
     assert_eq!((status.total("shed"), status.total("accepted")), (20, 1), "{status:?}");
-    assert_eq!(status.listeners[0].queue.length, 0, "{status:?}");
     assert_eq!(held.receive().expect("the first is answered").status, 200);
     // There is room again.
     assert_eq!(http::get(port, "/").expect("the pool recovers").status, 200);
 }
 
 #[test]
-fn queue_is_bounded_and_its_waiters_are_reset() {
-    check_queue_bounds(narrow_pool(), |outcome| {
+fn who_waited_for_too_long_is_reset() {
+    check_queue_timeout(narrow_pool("300ms"), |outcome| {
         let kind = outcome.answer.as_ref().map_err(io::Error::kind).map(drop);
         kind == Err(io::ErrorKind::ConnectionReset)
     });
 }
 
 #[test]
-fn queue_is_bounded_and_its_waiters_get_a_503() {
-    let (builder, port) = narrow_pool();
+fn who_waited_for_too_long_gets_a_503_where_the_protocol_is_http() {
+    let (builder, port) = narrow_pool("300ms");
     let builder = builder.args(["--set", "listen.protocol=http"]);
-    check_queue_bounds((builder, port), |outcome| {
+    check_queue_timeout((builder, port), |outcome| {
         let error = outcome.answer.as_ref().map_err(ToString::to_string).map(drop);
         error.is_err_and(|text| text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"))
     });
+}
+
+#[test]
+fn full_queue_turns_away_and_serves_who_is_in_it() {
+    let (builder, port) = narrow_pool("30s");
+    let tenfold = builder.start();
+    let mut held = occupy(&tenfold, port);
+    let mut waiting: Vec<Connection> = (0..5).map(|_| begin(port, "/")).collect();
+    tenfold.wait_status(PATIENCE, "a full queue", |status| {
+        let queue = &status.listeners[0].queue;
+        (queue.length, queue.max) == (5, 5)
+    });
+    let outcomes = Crowd { port, path: "/", clients: 7, requests: 7 }.ask();
+    assert!(outcomes.iter().all(|outcome| outcome.answer.is_err()), "{outcomes:?}");
+    assert_eq!(held.receive().expect("the first is answered").status, 200);
+    for connection in &mut waiting {
+        assert_eq!(connection.receive().expect("each has its turn").status, 200);
+    }
+    let status = tenfold.status().expect("the master runs");
+    assert_eq!((status.total("shed"), status.total("accepted")), (7, 6), "{status:?}");
+    assert_eq!(status.listeners[0].queue.length, 0, "{status:?}");
 }
 
 #[test]
@@ -173,6 +191,27 @@ fn waiters_are_served_in_time_when_room_comes() {
     let crowd = Crowd { port, path: "/slow?ms=10", clients: 50, requests: 50 };
     // One after the other, so the last waits for half a second of work, and for nothing else.
     for outcome in crowd.ask() {
+        assert!(outcome.answer.is_ok() && outcome.took < Duration::from_secs(5), "{outcome:?}");
+    }
+}
+
+#[test]
+fn waiters_are_served_when_a_full_window_was_the_whole_room() {
+    let (builder, port) = node_pool("http.js", 1);
+    let tenfold = builder.args(["--set", "workers.max_connections=8"]).start();
+    let worker = tenfold.wait_ready(1).pid_of(0);
+    processes::signal(worker, Signal::SIGSTOP);
+    // Nobody comes after the sixteenth, so nothing but the worker's word can move the queue.
+    let crowd = Crowd { port, path: "/slow?ms=100", clients: 16, requests: 16 };
+    let outcomes = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| crowd.ask());
+        tenfold.wait_status(PATIENCE, "8 sent and 8 waiting", |status| {
+            (status.worker_in(0).unacked, status.listeners[0].queue.length) == (8, 8)
+        });
+        processes::signal(worker, Signal::SIGCONT);
+        asking.join().expect("clients do not panic")
+    });
+    for outcome in outcomes {
         assert!(outcome.answer.is_ok() && outcome.took < Duration::from_secs(5), "{outcome:?}");
     }
 }

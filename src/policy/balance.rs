@@ -25,7 +25,7 @@ use super::{ListenerId, QueueBounds, Ticket, WorkerId};
 
 /// Most connections a worker may be sent and not have answered. A handed connection cannot be
 /// recalled, so few; but a window of 1 costs a Node worker a third more CPU per connection than a
-/// window of 16, while 8 is within a few per cent of it.
+/// window of 16, while 8 is within a few per cent of it. A worker that refuses starts again at 1.
 pub const UNACKED_WINDOW: u32 = 8;
 
 /// How long a worker that refused a connection gets none from that listener, unless one of its

@@ -17,6 +17,9 @@ pub(super) struct Account {
     serves: Vec<Service>,
     in_flight: u32,
     unacked: u32,
+    /// How many may be un-acked: 1 after a refusal, one more with every connection it takes, up to
+    /// [`UNACKED_WINDOW`]. A worker that takes few gets few to refuse.
+    window: u32,
     /// Connections handed over since the worker last became unready. `load.seen <= sent`.
     sent: u64,
     load: Load,
@@ -44,6 +47,7 @@ impl Account {
             serves: Vec::new(),
             in_flight: 0,
             unacked: 0,
+            window: UNACKED_WINDOW,
             sent: 0,
             load: Load::default(),
             accepted: 0,
@@ -60,8 +64,8 @@ impl Account {
 
     /// Whether only its open connections keep this worker from getting more of `listener`.
     pub(super) fn is_full_of_connections(&self, listener: ListenerId) -> bool {
+        // However many are un-acked: when they are answered for, nobody asks again.
         self.is_available()
-            && self.unacked < UNACKED_WINDOW
             && self.service(listener).is_some_and(|it| {
                 it.refusing_until.is_some() || self.open() >= self.bounds.max_connections.get()
             })
@@ -102,6 +106,7 @@ impl Account {
     pub(super) fn accept(&mut self) {
         self.answer();
         self.accepted += 1;
+        self.window = (self.window + 1).min(UNACKED_WINDOW);
     }
 
     pub(super) fn answer(&mut self) {
@@ -141,6 +146,7 @@ impl Account {
         self.stalled = Stalled::No;
         self.serves.clear();
         self.unacked = 0;
+        self.window = UNACKED_WINDOW;
         self.sent = 0;
         self.load = Load::default();
     }
@@ -156,6 +162,7 @@ impl Account {
     }
 
     pub(super) fn refuse(&mut self, listener: ListenerId, until: Instant) {
+        self.window = 1;
         for service in &mut self.serves {
             if service.listener == listener {
                 service.refusing_until = Some(until);
@@ -195,7 +202,7 @@ impl Account {
         match mode {
             Mode::Request => below(self.in_flight, self.bounds.limit),
             Mode::Connection => {
-                self.unacked < UNACKED_WINDOW && below(self.open(), self.bounds.max_connections)
+                self.unacked < self.window && below(self.open(), self.bounds.max_connections)
             }
         }
     }

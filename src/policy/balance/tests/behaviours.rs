@@ -343,6 +343,37 @@ fn worker_that_cannot_receive_is_left_alone_and_counts_nothing() {
 }
 
 #[test]
+fn worker_that_refused_is_tried_with_one_and_then_with_more() {
+    check(&[
+        (OpenConnection(1, 9, 1000), ""),
+        (Join(1, 9), ""),
+        (Admit(1, 1), "t1>w1"),
+        (Refused(1, 1), ""),
+        (Readmit(1, 1, 0), "queued"),
+        (Admit(1, 2), "queued"),
+        (Admit(1, 3), "queued"),
+        (Admit(1, 4), "queued"),
+        (At(100), ""),
+        (Expire, "t1>w1"),
+        (Acked(1), "t2>w1 t3>w1"),
+        (Acked(1), "t4>w1"),
+    ]);
+}
+
+#[test]
+fn worker_at_its_bound_is_asked_for_room_whatever_is_unacked() {
+    check(&[
+        (OpenConnection(1, 9, 1000), ""),
+        (Join(1, 1), ""),
+        (Admit(1, 1), "t1>w1"),
+        (WantsRoom(1), "false"),
+        (Admit(1, 2), "queued"),
+        (Counts(1), "0/1/1"),
+        (WantsRoom(1), "true"),
+    ]);
+}
+
+#[test]
 fn refusal_ends_when_the_worker_holds_fewer_connections() {
     check(&[
         (OpenConnection(1, 9, 1000), ""),
@@ -356,6 +387,7 @@ fn refusal_ends_when_the_worker_holds_fewer_connections() {
         (Refused(1, 1), ""),
         (Readmit(1, 2, 0), "queued"),
         (Admit(2, 3), "t3>w1"),
+        (Acked(1), ""),
         (Report(1, 3, 2, 1), ""),
         (Report(1, 3, 1, 1), "t2>w1"),
     ]);

@@ -23,6 +23,8 @@ pub(super) struct ModelWorker {
     pub(super) leases: Vec<Held>,
     /// Connections sent and not answered, oldest first.
     pub(super) unacked: Vec<Held>,
+    /// How many may be un-acked.
+    pub(super) window: usize,
     pub(super) sent: u64,
     /// What it last reported, clamped.
     pub(super) said: Load,
@@ -55,6 +57,7 @@ impl Model {
             serves: BTreeMap::new(),
             leases: Vec::new(),
             unacked: Vec::new(),
+            window: UNACKED_WINDOW as usize,
             sent: 0,
             said: Load::default(),
             truth: Load::default(),
@@ -90,7 +93,7 @@ impl Model {
             Mode::Connection => {
                 worker.unacked.push(held);
                 worker.sent += 1;
-                assert!(worker.unacked.len() <= UNACKED_WINDOW as usize);
+                assert!(worker.unacked.len() <= worker.window);
                 assert!(worker.open() <= worker.bounds.max_connections.get());
             }
         }
@@ -165,6 +168,10 @@ impl ModelWorker {
         self.said.open + (self.sent - self.said.seen) as u32
     }
 
+    pub(super) fn widen(&mut self) {
+        self.window = (self.window + 1).min(UNACKED_WINDOW as usize);
+    }
+
     pub(super) fn report(&mut self, load: Load) {
         let fewer = load.open.min(self.sent as u32) < self.said.open;
         self.said = Load {
@@ -181,7 +188,7 @@ impl ModelWorker {
         let has_room = match mode {
             Mode::Request => self.leases.len() < self.bounds.limit.get() as usize,
             Mode::Connection => {
-                self.unacked.len() < 8 && self.open() < self.bounds.max_connections.get()
+                self.unacked.len() < self.window && self.open() < self.bounds.max_connections.get()
             }
         };
         self.standing == Standing::Ready

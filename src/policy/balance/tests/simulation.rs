@@ -165,6 +165,7 @@ impl Simulation {
         (worker.sent, worker.said, worker.truth) = (0, Load::default(), Load::default());
         (worker.stalled, worker.serves) = (Stalled::No, BTreeMap::new());
         let lost = std::mem::take(&mut worker.unacked);
+        worker.window = UNACKED_WINDOW as usize;
         lost.into_iter().for_each(|held| self.readmit(held));
         if self.random.below(2) == 0 {
             self.make_ready(id);
@@ -278,6 +279,7 @@ impl Simulation {
         let worker = self.worker(id);
         if worker.unacked.is_empty() {
             if self.manners == Manners::Hostile {
+                self.worker(id).widen();
                 let grants = self.balance.acked(now, id);
                 self.settle(grants);
             }
@@ -296,6 +298,7 @@ impl Simulation {
             if let Some(refusal) = worker.serves.get_mut(&held.listener) {
                 *refusal = Some(now + REFUSAL_PAUSE);
             }
+            worker.window = 1;
             let grants = if choice == 1 {
                 worker.truth.seen += 1;
                 self.balance.refused(now, id, held.listener)
@@ -309,6 +312,7 @@ impl Simulation {
         }
         worker.truth.seen += 1;
         worker.truth.open += 1;
+        worker.widen();
         self.end(held.ticket);
         let grants = self.balance.acked(now, id);
         self.settle(grants);
