@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit};
@@ -12,13 +12,14 @@ use tracing::level_filters::LevelFilter;
 use crate::admin::ControlSocket;
 use crate::config::{
     self, Address, AppAddress, Capacity, Config, CountReason, Denied, Dialect, Environment,
-    HostFacts, Kind, LogLevel, NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates,
+    HostFacts, Kind, LogLevel, NoRuntimeDir, Placeholder, choose_runtime_dir,
+    runtime_dir_candidates,
 };
 use crate::link::orders::Expects;
 use crate::preload;
 use crate::supervisor::Terminal;
 use crate::supervisor::guardian::{self, Guardian};
-use crate::supervisor::launch::{self, Launcher, PreloadFlag};
+use crate::supervisor::launch::{self, Launcher, PreloadFlag, PrivateListener};
 use crate::sys::spawn::{Credentials, Nofile};
 use crate::sys::{child, limits, program};
 
@@ -115,13 +116,16 @@ impl Host {
         let first = words.first().context("the command is empty")?;
         let program = program::resolve(first, path.map(OsString::as_os_str), &config.directory)?;
         let expects = expects(config);
+        let private = self.private_listener(config, expects)?;
         Ok(Launcher {
             program,
             arguments: words.clone(),
             environment,
+            configured: config.env.0.keys().map(OsString::from).collect(),
             directory: config.directory.clone(),
             output: config.logs,
             expects,
+            private,
             preload: self.preload(config, expects),
             told: told(config),
             instance: self.instance.clone(),
@@ -140,13 +144,15 @@ impl Host {
     /// How Node loads the preload: from the runtime directory, or, where there is none or another
     /// user could not enter it, from a URL.
     fn preload(&self, config: &Config, expects: Expects) -> Option<PreloadFlag> {
-        if expects != Expects::Either {
-            return None;
+        match expects {
+            Expects::Either | Expects::Any if config.workers.preload => {}
+            Expects::Either
+            | Expects::Any
+            | Expects::PlainNode
+            | Expects::Native
+            | Expects::Upstream => return None,
         }
-        let ours = nix::unistd::geteuid().as_raw();
-        let same_user =
-            config.workers.credentials.as_ref().is_none_or(|credentials| credentials.uid == ours);
-        let installed = self.directory.as_deref().filter(|_| same_user).map(preload::install);
+        let installed = self.directory_of_workers(config).ok().map(preload::install);
         Some(match installed {
             Some(Ok(path)) => PreloadFlag::Require(path),
             Some(Err(error)) => {
@@ -155,6 +161,38 @@ impl Host {
             }
             None => PreloadFlag::Import(preload::as_url()),
         })
+    }
+
+    /// How workers get a private listener, where they need one.
+    fn private_listener(
+        &self,
+        config: &Config,
+        expects: Expects,
+    ) -> anyhow::Result<Option<PrivateListener>> {
+        match expects {
+            Expects::Either | Expects::PlainNode | Expects::Native => return Ok(None),
+            Expects::Any | Expects::Upstream => {}
+        }
+        Ok(Some(match (config.dialect, config.command.placeholder) {
+            (Dialect::Fd, _) => PrivateListener::Inherited,
+            (_, Placeholder::Socket) => {
+                let directory = self.directory_of_workers(config);
+                let directory = directory.context("{socket} cannot be given; use {port}")?;
+                PrivateListener::Socket(directory.to_owned())
+            }
+            (_, Placeholder::None | Placeholder::Port) => PrivateListener::Port,
+        }))
+    }
+
+    /// The runtime directory, if workers can enter it.
+    fn directory_of_workers(&self, config: &Config) -> anyhow::Result<&Path> {
+        let directory = self.directory.as_deref().context("there is no runtime directory")?;
+        match &config.workers.credentials {
+            Some(credentials) if credentials.uid != nix::unistd::geteuid().as_raw() => {
+                anyhow::bail!("{} cannot enter {}", credentials.user, directory.display())
+            }
+            Some(_) | None => Ok(directory),
+        }
     }
 }
 
@@ -200,13 +238,18 @@ pub(crate) fn announce(config: &Config, host: &Host, terminal: Terminal) {
 /// Which dialect the workers will speak, as far as the configuration tells.
 fn expects(config: &Config) -> Expects {
     match (config.dialect, config.command.kind) {
+        (Dialect::Fd | Dialect::Port, _) => Expects::Upstream,
         (Dialect::Native, _) | (Dialect::Auto, Kind::Demo) => Expects::Native,
         // Deno speaks the protocol itself and loads no preload.
         (Dialect::Auto | Dialect::Node, Kind::Deno) => Expects::PlainNode,
         (Dialect::Node, _) | (Dialect::Auto, Kind::Node) if !config.workers.preload => {
             Expects::PlainNode
         }
-        (Dialect::Auto | Dialect::Node, _) => Expects::Either,
+        (Dialect::Node, _) | (Dialect::Auto, Kind::Node) => Expects::Either,
+        (Dialect::Auto, Kind::Python | Kind::Other) => match config.command.placeholder {
+            Placeholder::None => Expects::Any,
+            Placeholder::Port | Placeholder::Socket => Expects::Upstream,
+        },
     }
 }
 

@@ -122,6 +122,7 @@ fn run_logged(
         orders,
         started,
         terminal,
+        ready_path: config.workers.ready_path.clone(),
     };
     let ending = run_control(parts, reports, control, settings, wires)?;
     Ok(explain(config, &ending))

@@ -97,7 +97,7 @@ pub(super) struct RunFlags {
     /// What is dispatched: auto, request or connection
     #[arg(short, long)]
     mode: Option<String>,
-    /// How workers speak: auto, node or native
+    /// How workers get what they serve: auto, node, native, fd or port
     #[arg(long)]
     dialect: Option<String>,
     /// How many requests one worker may hold at once

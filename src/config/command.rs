@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use super::nearest::nearest;
-use super::settings::{Dialect, Inspector};
+use super::settings::Inspector;
 
 /// What the first real word of a command is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +16,11 @@ pub enum Kind {
     Node,
     /// Deno.
     Deno,
-    /// Python, with a dialect that was asked for.
+    /// Python.
     Python,
     /// The workers built into tenfold.
     Demo,
-    /// Anything else: a wrapper, a program with the SDK; its first message tells.
+    /// Anything else: a wrapper, a program with the SDK, any server; what it does first tells.
     Other,
 }
 
@@ -35,22 +35,6 @@ pub(super) enum Lookup {
 /// Process managers that fork by themselves.
 const MANAGERS: &[&str] = &["pm2", "pm2-runtime", "pm2-docker", "forever"];
 
-/// Programs that speak no dialect of this version.
-const LATER: &[&str] = &[
-    "uvicorn",
-    "gunicorn",
-    "hypercorn",
-    "granian",
-    "ruby",
-    "puma",
-    "bundle",
-    "rackup",
-    "rails",
-    "go",
-    "java",
-    "php",
-];
-
 /// The subcommands, for a word that was meant to be one.
 const SUBCOMMANDS: &[&str] =
     &["run", "check", "status", "scale", "stop", "demo", "completions", "help"];
@@ -58,7 +42,6 @@ const SUBCOMMANDS: &[&str] =
 /// Classifies a command line; the error says what to run instead.
 pub(super) fn classify(
     mut words: Vec<OsString>,
-    dialect: Dialect,
     lookup: &dyn Fn(&OsStr) -> Lookup,
 ) -> Result<(Vec<OsString>, Kind), String> {
     // A Dockerfile habit: `exec` is the shell's own word and no program.
@@ -82,15 +65,7 @@ pub(super) fn classify(
     if let Some(word) = real.first().filter(|word| *word != first) {
         check_found(real, lookup(word))?;
     }
-    let kind = kind(&program);
-    let later = kind == Kind::Python || LATER.contains(&program.as_str());
-    if later && dialect == Dialect::Auto {
-        return Err(format!(
-            "{program} is not served by this version, which runs Node (through any wrapper), \
-             Deno, programs with the tenfold-worker SDK (--dialect native) and tenfold demo"
-        ));
-    }
-    Ok((words, kind))
+    Ok((words, kind(&program)))
 }
 
 /// Whether the words, or `NODE_OPTIONS`, open an inspector.
@@ -195,13 +170,13 @@ mod tests {
         }
     }
 
-    fn check(line: &str, dialect: Dialect) -> Result<Kind, String> {
+    fn check(line: &str) -> Result<Kind, String> {
         let words = line.split(' ').map(OsString::from).collect();
-        classify(words, dialect, &lookup).map(|(_, kind)| kind)
+        classify(words, &lookup).map(|(_, kind)| kind)
     }
 
     #[test]
-    fn node_and_deno_are_seen_through_env_exec_and_paths() {
+    fn programs_are_seen_through_env_exec_and_paths() {
         for (line, kind) in [
             ("node server.js", Kind::Node),
             ("/usr/local/bin/node server.js", Kind::Node),
@@ -214,23 +189,24 @@ mod tests {
             ("sh -c node", Kind::Other),
             ("env -S node", Kind::Other),
             ("pythonista x", Kind::Other),
+            ("python3.12 app.py", Kind::Python),
+            ("/usr/bin/gunicorn app:app", Kind::Other),
+            ("java -jar x.jar", Kind::Other),
             ("env", Kind::Other),
         ] {
-            assert_eq!(check(line, Dialect::Auto), Ok(kind), "{line}");
+            assert_eq!(check(line), Ok(kind), "{line}");
         }
     }
 
     #[test]
     fn leading_exec_is_dropped_because_it_is_no_program() {
         let words = ["exec", "node", "x.js"].map(OsString::from).to_vec();
-        let (words, _) = classify(words, Dialect::Auto, &lookup).expect("node is found");
+        let (words, _) = classify(words, &lookup).expect("node is found");
         assert_eq!(words, ["node", "x.js"]);
     }
 
     #[test]
     fn refusals_say_what_to_run() {
-        let later = "is not served by this version, which runs Node (through any wrapper), Deno, \
-                     programs with the tenfold-worker SDK (--dialect native) and tenfold demo";
         for (line, message) in [
             (
                 "pm2 start server.js -i max",
@@ -261,17 +237,9 @@ mod tests {
             ("./data.txt", "\"./data.txt\" is not executable"),
             ("", "the first word is empty"),
             ("exec", "nothing to run; write tenfold -- node server.js"),
-            ("python3.12 app.py", &format!("python3.12 {later}")),
-            ("/usr/bin/gunicorn app", &format!("gunicorn {later}")),
         ] {
-            assert_eq!(check(line, Dialect::Auto), Err(message.to_owned()), "{line}");
+            assert_eq!(check(line), Err(message.to_owned()), "{line}");
         }
-    }
-
-    #[test]
-    fn a_dialect_asked_for_is_believed() {
-        assert_eq!(check("python3 worker.py", Dialect::Native), Ok(Kind::Python));
-        assert_eq!(check("java -jar x.jar", Dialect::Native), Ok(Kind::Other));
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         "workers.group" => workers.credentials.as_ref()?.gid.to_string(),
         "workers.preload" => workers.preload.to_string(),
         "workers.wait_ready" => workers.wait_ready.to_string(),
+        "workers.ready_path" => quoted(workers.ready_path.as_ref()?),
         "workers.start_timeout" => quoted(shown(workers.start_timeout)),
         "workers.give_up" => quoted(shown(workers.give_up)),
         "workers.nice" => workers.nice.to_string(),

@@ -99,8 +99,11 @@ const POOL: &[Key] = &[
     ),
     key(
         "dialect",
-        "How workers speak on the control channel; auto: their first message decides.",
-        "\"auto\", \"node\" or \"native\"",
+        "How workers get what they serve. node, native: sockets over a control channel; fd: a\n\
+         listening socket as descriptor 3; port: they listen at PORT, {port} or {socket}. auto:\n\
+         node and deno by name, port where {port} or {socket} is, else what comes first: a\n\
+         message on the channel or an answer at PORT.",
+        "\"auto\", \"node\", \"native\", \"fd\" or \"port\"",
         Default("\"auto\""),
         Restart,
     ),
@@ -263,6 +266,14 @@ const POOL: &[Key] = &[
         "Whether a Node worker is ready only at its process.send('ready').",
         "true or false",
         Default("false"),
+        Reload,
+    ),
+    key(
+        "workers.ready_path",
+        "What a worker of dialect fd or port must answer, with any status, to be ready; unset: fd\n\
+         says READY=1 or answers /, port accepts a connection.",
+        "a path that begins with /",
+        Unset("\"/ready\""),
         Reload,
     ),
     key(

@@ -13,6 +13,7 @@ mod keys;
 mod layers;
 mod listen;
 mod nearest;
+pub(crate) mod placeholder;
 mod request;
 mod resolve;
 mod runtime_dir;
@@ -31,6 +32,7 @@ pub use host::{Denied, HostFacts, Nofile};
 pub use keys::{Change, Example, KEYS, Key, example};
 pub(crate) use layers::{Flag, Layers};
 pub use listen::{Address, AppAddress, Backlog, Host, Listen, ListenOptions, Listeners, Protocol};
+pub use placeholder::Placeholder;
 pub use request::{
     Headers, MaxClients, ProxyProtocol, RequestLimits, RequestSettings, Route, Routes, ShedAnswer,
     Sticky, Timeouts, TrustedProxies, TrustedProxy,

@@ -190,6 +190,7 @@ impl Resolver<'_> {
             credentials: self.credentials(),
             preload: self.take("workers.preload", true, Value::boolean),
             wait_ready: self.take("workers.wait_ready", false, Value::boolean),
+            ready_path: self.take("workers.ready_path", None, |value| ready_path(value).map(Some)),
             start_timeout: self.duration("workers.start_timeout", MINUTE, ms(100), HOUR),
             give_up: self.duration("workers.give_up", 5 * MINUTE, ms(100), DAY),
             nice: self.take("workers.nice", 0, |value| Ok(value.integer(-20..=19)? as i8)),
@@ -259,8 +260,13 @@ impl Resolver<'_> {
     }
 }
 
-pub(super) const DIALECTS: [(&str, Dialect); 3] =
-    [("auto", Dialect::Auto), ("node", Dialect::Node), ("native", Dialect::Native)];
+pub(super) const DIALECTS: [(&str, Dialect); 5] = [
+    ("auto", Dialect::Auto),
+    ("node", Dialect::Node),
+    ("native", Dialect::Native),
+    ("fd", Dialect::Fd),
+    ("port", Dialect::Port),
+];
 pub(super) const OUTPUTS: [(&str, WorkerOutput); 3] =
     [("auto", WorkerOutput::Auto), ("tag", WorkerOutput::Tag), ("inherit", WorkerOutput::Inherit)];
 pub(super) const FORMATS: [(&str, LogFormat); 3] =
@@ -272,6 +278,16 @@ pub(super) const LEVELS: [(&str, LogLevel); 5] = [
     ("debug", LogLevel::Debug),
     ("trace", LogLevel::Trace),
 ];
+
+/// A request target as it goes into a request line, so nothing that could end that line.
+fn ready_path(value: &Value) -> Result<String, String> {
+    let path = value.text()?;
+    if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(path.to_owned())
+    } else {
+        Err(format!("{} is not a path that begins with / and has no spaces", value.shown()))
+    }
+}
 
 fn non_zero(number: i64) -> NonZeroU32 {
     let number = u32::try_from(number).ok().and_then(NonZeroU32::new);

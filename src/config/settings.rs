@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::command::Kind;
 use super::listen::{Address, Host, Listeners};
+use super::placeholder::Placeholder;
 use super::request::RequestSettings;
 use crate::policy::QueueBounds;
 
@@ -127,6 +128,8 @@ pub struct Command {
     pub words: Vec<OsString>,
     /// What the first real word is (`env`, `exec` and absolute paths seen through).
     pub kind: Kind,
+    /// Which private listener its words, or values of `env`, ask for.
+    pub placeholder: Placeholder,
     /// Whether it opens an inspector, on a port that only one process can have.
     pub inspector: Inspector,
 }
@@ -161,12 +164,16 @@ impl fmt::Debug for WorkerEnv {
 /// How workers speak on the control channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// The first message on the channel decides.
+    /// What the command is, else the first message on the channel or the first answer at `PORT`.
     Auto,
     /// Node's cluster protocol.
     Node,
     /// The protocol of docs/PROTOCOL.md.
     Native,
+    /// None: it inherits a private listening socket as descriptor 3.
+    Fd,
+    /// None: it listens where `PORT`, `{port}` or `{socket}` tell it.
+    Port,
 }
 
 /// What is dispatched from a listener.
@@ -232,6 +239,8 @@ pub struct Workers {
     pub preload: bool,
     /// Whether a Node worker is ready only at its `process.send('ready')`.
     pub wait_ready: bool,
+    /// What a worker with a private listener must answer over HTTP to be ready.
+    pub ready_path: Option<String>,
     /// A worker not ready after this is killed and counts as crashed.
     pub start_timeout: Duration,
     /// Without any ready worker for this long the master ends.

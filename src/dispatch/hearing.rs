@@ -106,7 +106,7 @@ impl Reactor {
         }
     }
 
-    fn ready(&mut self, now: Instant, worker: WorkerId) {
+    pub(super) fn ready(&mut self, now: Instant, worker: WorkerId) {
         let Some(member) = self.links.get_mut(&worker) else {
             return;
         };
@@ -127,7 +127,7 @@ impl Reactor {
     fn native_ready(&mut self, now: Instant, worker: WorkerId) {
         let key = match self.servers.key_of(&Identity::Native) {
             Some(key) => key,
-            None => match self.open_native() {
+            None => match self.open_native(None) {
                 Ok(key) => key,
                 Err((address, error)) => {
                     let error = error.to_string();

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::observe::KernelCount;
+use super::upstream::Via;
 use super::{
     Counted, DRAIN_GRACE, EXHAUSTED_PAUSE, EXIT_GRACE, Member, Reactor, Standing, Timer, Watched,
     tasks,
@@ -19,6 +20,7 @@ use crate::policy::WorkerId;
 impl Reactor {
     pub(super) fn attach(&mut self, attachment: Attachment) {
         let worker = attachment.worker;
+        let via = attachment.upstream.clone().map_or(Via::Channel, Via::Undecided);
         let link = Link::new(attachment);
         self.balance().add_worker(worker, self.bounds);
         let member = Member {
@@ -29,6 +31,7 @@ impl Reactor {
             counted: Counted::Kernel(KernelCount::default()),
             private_seen: 0,
             private_open: Rc::new(Cell::new(0)),
+            via,
         };
         let change = tasks::Change::watch_channel(&member);
         self.links.insert(worker, member);
@@ -48,6 +51,7 @@ impl Reactor {
         self.front.forget_worker(worker);
         self.after_send(now, worker, sent);
         self.after(now + DRAIN_GRACE, Timer::Disconnect(worker));
+        self.end_if_idle(worker);
     }
 
     /// The worker's process is dead. What it said last still counts: an answer may sit unread.

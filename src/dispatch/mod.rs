@@ -17,6 +17,7 @@ mod servers;
 mod serving;
 mod shedding;
 mod tasks;
+mod upstream;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -41,6 +42,7 @@ pub(crate) use request::FrontSettings;
 use request::desk::Desk;
 use servers::Servers;
 use shedding::Shedding;
+use upstream::Via;
 
 /// How long a worker may answer with `Connection: close` before its servers close, so that clients
 /// with a request on its way are told instead of cut (docs/PROTOCOL.md, drain).
@@ -180,6 +182,7 @@ struct Member {
     /// Our own connections to it (request mode): those it has answered for, and those open.
     private_seen: u64,
     private_open: Rc<Cell<u32>>,
+    via: Via,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,6 +273,7 @@ impl Reactor {
     fn obey(&mut self, now: Instant, order: Order) -> tasks::Next {
         match order {
             Order::Attach(attachment) => self.attach(attachment),
+            Order::Serve { worker, upstream } => self.serve_upstream(now, worker, upstream),
             Order::Drain(worker) => self.drain(now, worker),
             Order::Detach(worker) => self.detach(now, worker),
             Order::StopAccepting => self.stop_accepting(now),
@@ -304,6 +308,9 @@ impl Reactor {
                 }
                 Timer::Housekeeping => {
                     self.front.keep_house(now);
+                    for worker in self.links.keys() {
+                        self.end_if_idle(*worker);
+                    }
                     self.after(now + HOUSEKEEPING, Timer::Housekeeping);
                 }
                 Timer::SheddingSummary => {

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::request::Counted;
+use super::upstream::Via;
 use super::{Reactor, Standing};
+use crate::link::orders::Upstream;
 use crate::policy::{ListenerId, WorkerId};
 
 /// Our end of a connection to a worker, and the count that goes with it.
@@ -15,6 +17,8 @@ use crate::policy::{ListenerId, WorkerId};
 pub(super) enum PrivateEnd {
     /// The other end was handed to the worker.
     Pair(OwnedFd, Counted),
+    /// The worker listens there.
+    At(Upstream, Counted),
 }
 
 impl Reactor {
@@ -34,12 +38,15 @@ impl Reactor {
         if member.standing == Standing::Ended {
             return Err(gone());
         }
+        let counted = Counted::new(Rc::clone(&member.private_open));
+        if let Via::Upstream(upstream) = &member.via {
+            return Ok(PrivateEnd::At(upstream.clone(), counted));
+        }
         let (ours, theirs) = UnixStream::pair()?;
         for end in [&ours, &theirs] {
             // A worker that is handed a blocking socket would be frozen by its first slow read.
             end.set_nonblocking(true)?;
         }
-        let counted = Counted::new(Rc::clone(&member.private_open));
         let theirs = Rc::new(OwnedFd::from(theirs));
         let sent = member.link.hand_over_private(theirs, listener.server, &listener.name);
         self.after_send(now, worker, sent);

@@ -22,7 +22,9 @@ use crate::sys::socket;
 impl Reactor {
     /// Answers a listen request: with a server that exists, a new one, or the errno that the app's
     /// own bind would have met.
-    pub(super) fn asked(&mut self, now: Instant, worker: WorkerId, request: ListenRequest) {
+    pub(super) fn asked(&mut self, now: Instant, worker: WorkerId, mut request: ListenRequest) {
+        let asked = request.place.clone();
+        request.place = self.meant(worker, &asked);
         let outcome = match request.place {
             Place::Udp { .. } => self.open_datagram(&request),
             Place::Tcp { .. } | Place::Path(_) | Place::Descriptor(_) => {
@@ -43,7 +45,7 @@ impl Reactor {
                         &server.data,
                     ),
                     None => {
-                        let sockname = answered_name(server.sockname, &request.place);
+                        let sockname = answered_name(server.sockname, &asked);
                         member.link.grant_listen(request.seq, key, sockname, &server.data)
                     }
                 }
@@ -167,7 +169,10 @@ impl Reactor {
         Ok(key)
     }
 
-    pub(super) fn open_native(&mut self) -> Result<ServerKey, (String, io::Error)> {
+    pub(super) fn open_native(
+        &mut self,
+        kind: Option<ServerKind>,
+    ) -> Result<ServerKey, (String, io::Error)> {
         let (replacing, options) = self.servers.configured_for(&Identity::Native);
         let mut bound = self.take_bound(&replacing);
         if bound.is_empty() {
@@ -179,7 +184,7 @@ impl Reactor {
         }
         let key = self.servers.next_key();
         let server = Server::new(Identity::Native, Lifetime::Configured, Value::Null);
-        self.install(key, server, bound, None);
+        self.install(key, server, bound, kind);
         Ok(key)
     }
 

@@ -172,7 +172,7 @@ async fn channel(reactor: Shared, worker: WorkerId, socket: Rc<OwnedFd>, flush: 
                     Channel::Empty => ready.clear_ready(),
                     Channel::More => tokio::task::yield_now().await,
                     Channel::Ended => {
-                        reactor.borrow_mut().end_channel(clock::now(), worker);
+                        reactor.borrow_mut().channel_ended(clock::now(), worker);
                         return;
                     }
                 }

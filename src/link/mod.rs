@@ -112,9 +112,9 @@ const READ_SIZE: usize = 64 * 1024;
 
 impl Link {
     pub(crate) fn new(attachment: Attachment) -> Self {
-        let Attachment { worker, pid, channel, token, load, expects } = attachment;
+        let Attachment { worker, pid, channel, token, load, expects, upstream: _ } = attachment;
         let dialect = match expects {
-            Expects::Either => Dialect::Unheard,
+            Expects::Either | Expects::Any | Expects::Upstream => Dialect::Unheard,
             Expects::PlainNode => Dialect::Node(NodeSession::default()),
             Expects::Native => Dialect::Native,
         };

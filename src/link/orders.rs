@@ -5,7 +5,10 @@
 //! about a connection, so their number is bounded by workers, and a full channel means that the
 //! other thread has stopped.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::policy::{ListenerId, Mode, WorkerId};
@@ -19,6 +22,8 @@ pub(crate) const ORDERS_MAX: usize = 4096;
 pub(crate) enum Order {
     /// A worker was started; this is our end of its channel.
     Attach(Attachment),
+    /// It serves at a private listener, and nothing is said on its channel.
+    Serve { worker: WorkerId, upstream: Upstream },
     /// Give it nothing more and let it finish.
     Drain(WorkerId),
     /// Its process is dead: read what it said last, settle its account, forget it.
@@ -39,6 +44,24 @@ pub(crate) struct Attachment {
     pub(crate) token: OwnedFd,
     pub(crate) load: Arc<LoadPage>,
     pub(crate) expects: Expects,
+    /// Where it was told to listen; [`Order::Serve`] says that it does.
+    pub(crate) upstream: Option<Upstream>,
+}
+
+/// Where a worker listens for its master alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Upstream {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Which dialect a worker will speak, as far as its command tells.
@@ -46,6 +69,10 @@ pub(crate) struct Attachment {
 pub(crate) enum Expects {
     /// Its first message tells.
     Either,
+    /// Its first message, or the first sign that it serves at its private listener.
+    Any,
+    /// None: it serves at its private listener.
+    Upstream,
     /// Node's own cluster child, without our preload.
     PlainNode,
     /// A program that uses an SDK.

@@ -161,6 +161,11 @@ impl Fleet {
                     worker.ready(now);
                 }
             }
+            Event::Extend { worker, by } => {
+                if let Some(worker) = self.workers.get_mut(&worker) {
+                    worker.extend(now, by);
+                }
+            }
             Event::Unready { worker } => {
                 let until = after(now, self.settings.start_timeout);
                 if let Some(worker) = self.workers.get_mut(&worker) {
@@ -231,7 +236,10 @@ impl Fleet {
     /// When the pool gives up if no worker becomes ready.
     fn patience_end(&self) -> Option<Instant> {
         match self.serving {
-            Serving::NotYet { since } => Some(after(since, self.settings.start_timeout)),
+            Serving::NotYet { since } => {
+                let extended = self.workers.values().filter_map(Worker::extended_until);
+                extended.chain([after(since, self.settings.start_timeout)]).max()
+            }
             Serving::Yes => None,
             Serving::NoLonger { since } => Some(after(since, self.settings.give_up)),
         }

@@ -1,6 +1,6 @@
 //! Carries out what the fleet decides, and tells of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -33,7 +33,9 @@ impl Supervisor {
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
         let which = Which { worker, slot, pool: self.parts.fleet.count() };
-        match self.parts.launcher.launch(which) {
+        let watched = self.processes.values().filter_map(|process| process.watched.as_ref());
+        let taken = watched.map(|watched| watched.upstream().clone()).collect();
+        match self.parts.launcher.launch(which, &taken) {
             Ok(launched) => self.spawned(worker, slot, launched),
             Err(error) => {
                 self.spawn_failed(&error);
@@ -43,7 +45,7 @@ impl Supervisor {
     }
 
     fn spawned(&mut self, worker: WorkerId, slot: Slot, launched: Launched) {
-        let Launched { spawned, channel, token, load, output } = launched;
+        let Launched { spawned, channel, token, load, private, notify, output } = launched;
         let pid = spawned.child.pid();
         for denied in &spawned.denied {
             if self.denied.insert(denied.to_string()) {
@@ -60,6 +62,9 @@ impl Supervisor {
         }
         let expects = self.parts.launcher.expects;
         let started = clock::now();
+        let upstream = private.as_ref().map(|private| private.upstream.clone());
+        let watched =
+            private.zip(notify).map(|(private, socket)| self.watch(worker, pid, private, socket));
         let process = Process {
             child: spawned.child,
             slot,
@@ -68,9 +73,11 @@ impl Supervisor {
             dialect: None,
             runtime: None,
             bypass: Bypass::Check(started + super::BYPASS_CHECK),
+            watched,
         };
         self.processes.insert(worker, process);
-        self.order(Order::Attach(Attachment { worker, pid, channel, token, load, expects }));
+        let attachment = Attachment { worker, pid, channel, token, load, expects, upstream };
+        self.order(Order::Attach(attachment));
         tracing::debug!(%worker, %slot, pid, "worker started");
         self.on(Event::Spawned { worker });
     }
@@ -153,48 +160,6 @@ impl Supervisor {
             self.sequels.remove(&failure.worker);
             let restart_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(slot = %failure.slot, restart_in_ms, "trying again");
-        }
-    }
-
-    /// A worker says that it listens past us.
-    pub(super) fn bypassed(&mut self, worker: WorkerId, why: &str, place: &str) {
-        let Some(process) = self.processes.get_mut(&worker) else {
-            return;
-        };
-        if process.bypass == Bypass::Settled {
-            return;
-        }
-        process.bypass = Bypass::Settled;
-        let slot = process.slot;
-        tracing::warn!(
-            %slot, %worker, why, place,
-            "worker listens by itself on {place} ({why}); tenfold cannot balance or drain that"
-        );
-    }
-
-    /// Looks at the sockets of workers that have been starting for long: who listens by itself has
-    /// bypassed us, and would never become ready.
-    pub(super) fn look_for_bypasses(&mut self, now: Instant) {
-        let due: Vec<(WorkerId, i32)> = self
-            .processes
-            .iter()
-            .filter(|(_, process)| matches!(process.bypass, Bypass::Check(at) if at <= now))
-            .map(|(worker, process)| (*worker, process.child.pid()))
-            .collect();
-        for (worker, pid) in due {
-            let members = process::group_members(pid);
-            let sockets = process::listening_sockets(&members);
-            match sockets.first() {
-                Some(socket) => {
-                    let place = socket.address.to_string();
-                    self.bypassed(worker, "it does not ask its cluster primary", &place);
-                }
-                None => {
-                    if let Some(process) = self.processes.get_mut(&worker) {
-                        process.bypass = Bypass::Check(now + super::BYPASS_CHECK);
-                    }
-                }
-            }
         }
     }
 }

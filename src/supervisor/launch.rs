@@ -1,28 +1,36 @@
 //! Starts one worker: its environment, its descriptors, and our ends of them.
 
-use std::collections::BTreeMap;
+mod private;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::placeholder::{self, Values};
 use crate::config::{Config, WorkerOutput};
-use crate::link::orders::Expects;
+use crate::link::orders::{Expects, Upstream};
 use crate::policy::{Slot, WorkerId};
-use crate::sys::channel;
 use crate::sys::load::LoadPage;
 use crate::sys::spawn::{
     Credentials, Leads, Leash, ListenPid, Nofile, Output, PassedFd, SpawnError, SpawnPlan, Spawned,
     spawn,
 };
+use crate::sys::{channel, notify};
+pub(crate) use private::{Private, PrivateListener};
 
 /// Descriptor numbers in a worker. High, with a gap below: Node marks descriptors close-on-exec
 /// from 3 up to the first gap above 15, and a wrapper must pass these on to its children.
 const CONTROL_FD: i32 = 100;
 const TOKEN_FD: i32 = 101;
 const LOAD_FD: i32 = 102;
+
+/// Where LISTEN_FDS begins (SD_LISTEN_FDS_START), and what `uvicorn --fd 3` and the like name.
+const LISTEN_FD: i32 = 3;
 
 /// Everything about workers that is the same for all of one generation.
 #[derive(Debug)]
@@ -31,9 +39,13 @@ pub(crate) struct Launcher {
     pub(crate) arguments: Vec<OsString>,
     /// Ours, less what is for us alone, plus what the configuration adds.
     pub(crate) environment: BTreeMap<OsString, OsString>,
+    /// The names of those that the configuration adds: words in braces are replaced in them.
+    pub(crate) configured: Vec<OsString>,
     pub(crate) directory: PathBuf,
     pub(crate) output: WorkerOutput,
     pub(crate) expects: Expects,
+    /// None for workers that can only receive sockets.
+    pub(crate) private: Option<PrivateListener>,
     /// The preload's path, or a `data:` URL for `--import`; none where it is off.
     pub(crate) preload: Option<PreloadFlag>,
     /// What the preload is told besides, by name.
@@ -59,6 +71,9 @@ pub(crate) struct Launched {
     pub(crate) channel: OwnedFd,
     pub(crate) token: OwnedFd,
     pub(crate) load: Arc<LoadPage>,
+    pub(crate) private: Option<Private>,
+    /// Where it may say READY=1 and the like.
+    pub(crate) notify: Option<UnixDatagram>,
     /// Read ends of its stdout and stderr; none where it has ours.
     pub(crate) output: Option<(OwnedFd, OwnedFd)>,
 }
@@ -81,11 +96,15 @@ pub(crate) struct Which {
 }
 
 impl Launcher {
-    /// Starts one worker.
+    /// Starts one worker; `taken` are the private listeners of all living ones.
     ///
     /// # Errors
     /// [`LaunchError`]; nothing of the worker is left behind.
-    pub(crate) fn launch(&self, which: Which) -> Result<Launched, LaunchError> {
+    pub(crate) fn launch(
+        &self,
+        which: Which,
+        taken: &BTreeSet<Upstream>,
+    ) -> Result<Launched, LaunchError> {
         let channel::Pair { master, worker } = channel::pair()?;
         set_nonblocking(&master)?;
         let (token_out, token_in) =
@@ -96,58 +115,126 @@ impl Launcher {
         set_nonblocking(&token_out)?;
         let load = LoadPage::create()?;
         let mut plan = SpawnPlan::new(&self.program)?;
-        plan.arguments = c_strings(self.arguments.iter())?;
-        plan.environment = self.environment_of(which)?;
-        plan.directory =
-            Some(CString::new(self.directory.as_os_str().as_bytes()).map_err(io::Error::from)?);
-        plan.fds = vec![
-            PassedFd { source: worker, target: CONTROL_FD },
-            PassedFd { source: token_out, target: TOKEN_FD },
-            PassedFd { source: load.fd().try_clone_to_owned()?, target: LOAD_FD },
-        ];
-        plan.listen_pid = ListenPid::Absent;
+        plan.fds = match self.expects {
+            // It would not know what they are.
+            Expects::Upstream => Vec::new(),
+            Expects::Either | Expects::Any | Expects::PlainNode | Expects::Native => vec![
+                PassedFd { source: worker, target: CONTROL_FD },
+                PassedFd { source: token_out, target: TOKEN_FD },
+                PassedFd { source: load.fd().try_clone_to_owned()?, target: LOAD_FD },
+            ],
+        };
+        let make = |kind| Private::make(kind, &self.instance, which.worker, taken);
+        let (private, inherited) = self.private.as_ref().map(make).transpose()?.unzip();
+        // Ours goes with the plan: a copy kept here would listen on after the worker's death, and
+        // every connect would wait for nobody.
+        if let Some(source) = inherited.flatten() {
+            plan.fds.push(PassedFd { source, target: LISTEN_FD });
+            plan.listen_pid = ListenPid::OfChild;
+        }
+        let notify = match &private {
+            Some(_) => Some(notify::bind(&self.notify_name(which.worker))?),
+            None => None,
+        };
+        self.describe(&mut plan, which, private.as_ref())?;
+        let output = self.direct_output(&mut plan)?;
+        let spawned = spawn(&plan)?;
+        let load = Arc::new(load);
+        Ok(Launched { spawned, channel: master, token: token_in, load, private, notify, output })
+    }
+
+    /// What it runs, where and as whom.
+    fn describe(
+        &self,
+        plan: &mut SpawnPlan,
+        which: Which,
+        private: Option<&Private>,
+    ) -> io::Result<()> {
+        let mut values = private.map(Private::values).unwrap_or_default();
+        // In the words of a Node app braces are code.
+        values.slot = private.map(|_| OsString::from(which.slot.to_string()));
+        let arguments = self.arguments.iter().map(|word| placeholder::fill(word, &values));
+        plan.arguments = c_strings(arguments)?;
+        plan.environment = self.environment_of(which, private, &values)?;
+        plan.directory = Some(CString::new(self.directory.as_os_str().as_bytes())?);
         plan.nofile = self.nofile;
         plan.credentials.clone_from(&self.credentials);
         plan.nice = self.nice;
         plan.oom_score_adj = self.oom_score_adj;
         plan.leads = Leads::Group;
         plan.leash = Leash::DieWithParent;
-        let output = match self.output {
-            WorkerOutput::Inherit => None,
+        Ok(())
+    }
+
+    /// Pipes for what it writes; our ends of them.
+    fn direct_output(&self, plan: &mut SpawnPlan) -> io::Result<Option<(OwnedFd, OwnedFd)>> {
+        match self.output {
+            WorkerOutput::Inherit => Ok(None),
             WorkerOutput::Auto | WorkerOutput::Tag => {
                 let (stdout, stdout_in) = pipe()?;
                 let (stderr, stderr_in) = pipe()?;
                 plan.stdout = Output::To(stdout_in);
                 plan.stderr = Output::To(stderr_in);
-                Some((stdout, stderr))
+                Ok(Some((stdout, stderr)))
             }
-        };
-        let spawned = spawn(&plan)?;
-        Ok(Launched { spawned, channel: master, token: token_in, load: Arc::new(load), output })
+        }
     }
 
-    fn environment_of(&self, which: Which) -> io::Result<Vec<CString>> {
+    /// The abstract name of a worker's NOTIFY_SOCKET; nobody else's, as the instance is random.
+    fn notify_name(&self, worker: WorkerId) -> String {
+        format!("tenfold-{}-{worker}", self.instance)
+    }
+
+    fn environment_of(
+        &self,
+        which: Which,
+        private: Option<&Private>,
+        values: &Values,
+    ) -> io::Result<Vec<CString>> {
         let mut environment = self.environment.clone();
-        let mut set = |name: &str, value: String| {
-            environment.insert(OsString::from(name), OsString::from(value));
+        for name in &self.configured {
+            if let Some(value) = environment.get_mut(name) {
+                *value = placeholder::fill(value, values);
+            }
+        }
+        let outer_port = environment.get(OsStr::new("PORT")).cloned().unwrap_or_default();
+        let mut set = |name: &str, value: OsString| {
+            environment.insert(OsString::from(name), value);
         };
-        set("TENFOLD_SLOT", which.slot.to_string());
-        set("TENFOLD_WORKERS", which.pool.to_string());
-        set("TENFOLD_WORKER", which.worker.to_string());
-        set("TENFOLD_INSTANCE", self.instance.clone());
-        set("TENFOLD_MASTER", std::process::id().to_string());
-        set("NODE_APP_INSTANCE", which.slot.to_string());
+        set("TENFOLD_SLOT", which.slot.to_string().into());
+        set("TENFOLD_WORKERS", which.pool.to_string().into());
+        set("TENFOLD_WORKER", which.worker.to_string().into());
+        set("TENFOLD_INSTANCE", self.instance.clone().into());
+        set("TENFOLD_MASTER", std::process::id().to_string().into());
+        set("NODE_APP_INSTANCE", which.slot.to_string().into());
         match self.expects {
             Expects::PlainNode => {
-                set("NODE_CHANNEL_FD", CONTROL_FD.to_string());
-                set("NODE_CHANNEL_SERIALIZATION_MODE", "json".to_owned());
-                set("NODE_UNIQUE_ID", which.worker.to_string());
+                set("NODE_CHANNEL_FD", CONTROL_FD.to_string().into());
+                set("NODE_CHANNEL_SERIALIZATION_MODE", "json".into());
+                set("NODE_UNIQUE_ID", which.worker.to_string().into());
             }
-            Expects::Either | Expects::Native => {
-                set("TENFOLD_PROTOCOL", "1".to_owned());
-                set("TENFOLD_CONTROL_FD", CONTROL_FD.to_string());
-                set("TENFOLD_TOKEN_FD", TOKEN_FD.to_string());
-                set("TENFOLD_LOAD_FD", LOAD_FD.to_string());
+            Expects::Either | Expects::Any | Expects::Native => {
+                set("TENFOLD_PROTOCOL", "1".into());
+                set("TENFOLD_CONTROL_FD", CONTROL_FD.to_string().into());
+                set("TENFOLD_TOKEN_FD", TOKEN_FD.to_string().into());
+                set("TENFOLD_LOAD_FD", LOAD_FD.to_string().into());
+            }
+            Expects::Upstream => {}
+        }
+        if let Some(private) = private {
+            set("NOTIFY_SOCKET", format!("@{}", self.notify_name(which.worker)).into());
+            if let Some(port) = private.port() {
+                set("PORT", port.to_string().into());
+                if self.expects == Expects::Any {
+                    // A Node process of the tree is served over the channel, so its app must see
+                    // the PORT that it would see without us: the preload puts it back.
+                    set("TENFOLD_PORT", port.to_string().into());
+                    set("TENFOLD_OUTER_PORT", outer_port);
+                }
+            }
+            if private.kind == PrivateListener::Inherited {
+                set("LISTEN_FDS", "1".into());
+                set("LISTEN_FDNAMES", "main".into());
             }
         }
         if let Some(preload) = &self.preload {

@@ -8,10 +8,14 @@
 mod act;
 pub mod guardian;
 pub(crate) mod launch;
+mod notify;
 mod obituary;
+mod probe;
+mod readiness;
 pub mod request;
 mod signals;
 mod status;
+mod strangers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -32,6 +36,7 @@ pub(crate) use act::explain;
 use guardian::Guardian;
 use launch::Launcher;
 use obituary::{Obituary, Sequel};
+use readiness::{Sign, Watched};
 use request::Request;
 pub(crate) use signals::Signals;
 use signals::Told;
@@ -53,6 +58,8 @@ pub(crate) struct Parts {
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) started: Instant,
     pub(crate) terminal: Terminal,
+    /// What a worker with a private listener must answer to be ready.
+    pub(crate) ready_path: Option<String>,
 }
 
 /// Whether a person watches.
@@ -78,6 +85,10 @@ pub(crate) struct Supervisor {
     processes: BTreeMap<WorkerId, Process>,
     listeners: BTreeMap<ListenerId, OpenListener>,
     obituaries: JoinSet<Obituary>,
+    /// What watches workers with a private listener.
+    watchers: JoinSet<()>,
+    signs_in: mpsc::Sender<Sign>,
+    signs: mpsc::Receiver<Sign>,
     /// What the most recent dead worker wrote last.
     last_words: Option<String>,
     finish: Option<Finish>,
@@ -87,6 +98,8 @@ pub(crate) struct Supervisor {
     sequels: BTreeMap<WorkerId, Sequel>,
     /// What the system denies to workers, each told once.
     denied: BTreeSet<String>,
+    /// Where workers listen although they were told another place, each told once.
+    strangers: BTreeSet<String>,
     /// A listener that was configured cannot be opened: the pool is of no use.
     cannot_listen: Option<String>,
 }
@@ -107,6 +120,8 @@ struct Process {
     dialect: Option<&'static str>,
     runtime: Option<String>,
     bypass: Bypass,
+    /// None for workers without a private listener.
+    watched: Option<Watched>,
 }
 
 /// What we know of a worker's own listening sockets.
@@ -120,17 +135,22 @@ enum Bypass {
 
 impl Supervisor {
     pub(crate) fn new(parts: Parts) -> Self {
+        let (signs_in, signs) = readiness::signs();
         Self {
             parts,
             processes: BTreeMap::new(),
             listeners: BTreeMap::new(),
             obituaries: JoinSet::new(),
+            watchers: JoinSet::new(),
+            signs_in,
+            signs,
             last_words: None,
             finish: None,
             announced: Announced::Nothing,
             stops: Vec::new(),
             sequels: BTreeMap::new(),
             denied: BTreeSet::new(),
+            strangers: BTreeSet::new(),
             cannot_listen: None,
         }
     }
@@ -153,6 +173,13 @@ impl Supervisor {
                 Some(report) = reports.recv() => self.heard(report),
                 Some(Ok(obituary)) = self.obituaries.join_next() => self.bury(obituary),
                 () = sleep_until(due) => self.tick(),
+                // After the clock: workers may say as much as they like.
+                Some(sign) = self.signs.recv() => self.noticed(sign),
+                Some(ended) = self.watchers.join_next() => {
+                    if let Err(error) = ended && error.is_panic() {
+                        std::panic::resume_unwind(error.into_panic());
+                    }
+                }
             }
         }
         self.end().await
@@ -266,6 +293,7 @@ impl Supervisor {
                     process.dialect = Some(dialect);
                     process.runtime = runtime.or(process.runtime.take());
                 }
+                self.stop_probing(worker);
             }
             Report::Bypassed { worker, why, place } => self.bypassed(worker, &why, &place),
             Report::Faulted { worker, error } => {

@@ -75,8 +75,14 @@ pub struct WorkerStatus {
     pub state: String,
     /// The configuration it was started with.
     pub generation: Option<u32>,
-    /// `node` or `native`, once it spoke.
+    /// `node`, `native`, `fd` or `port`, once it spoke or serves.
     pub dialect: Option<String>,
+    /// Its private listener: `127.0.0.1:40001` or `unix:PATH`.
+    pub upstream: Option<String>,
+    /// What it says of itself (sd_notify's STATUS).
+    pub status: Option<String>,
+    /// Since it last said that it is alive (sd_notify's WATCHDOG), in milliseconds.
+    pub watchdog_age_ms: Option<u64>,
     /// The runtime's version, if it says.
     pub runtime: Option<String>,
     /// Exchanges leased to it (request mode).

@@ -141,6 +141,11 @@ fn fill_from_process(now: Instant, status: &mut WorkerStatus, process: &Process)
     status.pid = Some(pid);
     status.dialect = process.dialect.map(str::to_owned);
     status.runtime.clone_from(&process.runtime);
+    if let Some(watched) = &process.watched {
+        status.upstream = Some(watched.upstream().to_string());
+        status.status.clone_from(&watched.status);
+        status.watchdog_age_ms = watched.alive_at.map(|at| millis(now, at));
+    }
     status.rss_bytes = resident_bytes(pid);
     status.uptime_s = Some(now.duration_since(process.started).as_secs());
     if let Some(page) = process.load.read().filter(|page| page.version > 0) {
@@ -173,6 +178,9 @@ fn blank(slot: u16, state: String, view: Option<&SlotView>) -> WorkerStatus {
         state,
         generation: None,
         dialect: None,
+        upstream: None,
+        status: None,
+        watchdog_age_ms: None,
         runtime: None,
         in_flight: 0,
         open: 0,

@@ -10,6 +10,8 @@ pub mod destroy;
 mod exec;
 pub mod limits;
 pub mod load;
+pub mod notify;
+pub mod private;
 pub mod process;
 pub mod program;
 pub mod signals;

@@ -60,6 +60,27 @@ pub fn group_lives(group: i32) -> bool {
     !living.is_empty() || is_hidden()
 }
 
+/// Whether a process is `leader`, of its group, or descends from it.
+///
+/// One that has left the group and whose parents have ended cannot be told from a stranger.
+#[must_use]
+pub fn is_within(pid: i32, leader: i32) -> bool {
+    /// Deeper than any chain of wrappers; a bound because the tree changes while it is read.
+    const GENERATIONS_MAX: usize = 64;
+    let mut at = pid;
+    for _ in 0..GENERATIONS_MAX {
+        if at == leader {
+            return true;
+        }
+        match read_stat(at) {
+            Some(stat) if stat.group == leader => return true,
+            Some(stat) if stat.parent > 1 => at = stat.parent,
+            Some(_) | None => return false,
+        }
+    }
+    false
+}
+
 /// One variable of the environment that a process was started with.
 ///
 /// # Errors
@@ -141,8 +162,11 @@ fn pids() -> impl Iterator<Item = i32> {
 }
 
 fn scan(wanted: impl Fn(&Stat) -> bool) -> Vec<i32> {
-    let stat = |pid: i32| parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?);
-    pids().filter(|&pid| stat(pid).is_some_and(|stat| wanted(&stat))).collect()
+    pids().filter(|&pid| read_stat(pid).is_some_and(|stat| wanted(&stat))).collect()
+}
+
+fn read_stat(pid: i32) -> Option<Stat> {
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn carries(pid: i32, name: &str, value: &str) -> bool {
@@ -262,6 +286,16 @@ mod tests {
         // Nobody has reaped it.
         assert!(group_exists(group).expect("a group"));
         child.wait().expect("it is our child");
+    }
+
+    #[test]
+    fn a_tree_holds_its_leader_its_group_and_its_descendants() {
+        let (own, parent) = (own_pid(), std::os::unix::process::parent_id() as i32);
+        assert!(is_within(own, own));
+        assert!(is_within(own, parent));
+        assert!(is_within(own, nix::unistd::getpgrp().as_raw()));
+        assert!(!is_within(parent, own));
+        assert!(!is_within(i32::MAX, own));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use tenfold::cli::{Invocation, StatusFormat};
-use tenfold::config::Kind;
+use tenfold::config::{Kind, Placeholder};
 
 use crate::Host;
 
@@ -22,8 +22,32 @@ fn commands_are_refused_with_what_works() {
     ] {
         assert_eq!(host.error(&format!("tenfold -- {line}")), message);
     }
-    assert!(host.error("tenfold -- python3 a.py").starts_with("command: python3 is not served"));
-    assert_eq!(host.config("tenfold --dialect native -- python3 a").command.kind, Kind::Python);
+}
+
+#[test]
+fn any_program_is_a_command_and_braces_ask_for_a_listener() {
+    let host = Host::new();
+    let command = |line: &str| host.config(line).command;
+    assert_eq!(command("tenfold -- python3 a.py").kind, Kind::Python);
+    assert_eq!(command("tenfold -- native -c a").placeholder, Placeholder::None);
+    assert_eq!(command("tenfold -- native -c a:{port}").placeholder, Placeholder::Port);
+    assert_eq!(command("tenfold -- native -c {socket}").placeholder, Placeholder::Socket);
+    assert_eq!(command("tenfold --dialect fd -- native").placeholder, Placeholder::None);
+    for (line, message) in [
+        (
+            "tenfold -- native {port} {socket}",
+            "command: has {port} and {socket}; a worker listens on one of them",
+        ),
+        (
+            "tenfold --dialect fd -- native {port}",
+            "command: {port} and {socket} need dialect = \"port\"; with \"fd\" a worker listens \
+             on descriptor 3",
+        ),
+    ] {
+        assert_eq!(host.error(line), message, "{line}");
+    }
+    let host = host.file("env = { BIND = 'localhost:{port}' }");
+    assert_eq!(host.config("tenfold -- native").command.placeholder, Placeholder::Port);
 }
 
 #[test]

@@ -32,7 +32,10 @@ fn every_key_has_a_bound_or_a_set_of_words() {
         ("unlimited=poll", "unlimited: \"poll\" does not begin with /"),
         ("unlimited=/a*b", "unlimited: \"/a*b\" is not a plain path without ?, # and *"),
         ("retries=off", "retries: \"off\" is not true or false"),
-        ("dialect=fd", "dialect: \"fd\" is not \"auto\", \"node\" or \"native\""),
+        (
+            "dialect=udp",
+            "dialect: \"udp\" is not \"auto\", \"node\", \"native\", \"fd\" or \"port\"",
+        ),
         ("logs=wrap", "logs: \"wrap\" is not \"auto\", \"tag\" or \"inherit\""),
         ("log=xml", "log: \"xml\" is not \"auto\", \"text\" or \"json\""),
         (
@@ -62,6 +65,10 @@ fn every_key_has_a_bound_or_a_set_of_words() {
         ("workers.group=0", "workers.group: needs workers.user"),
         ("workers.preload=yes", "workers.preload: \"yes\" is not true or false"),
         ("workers.wait_ready=1", "workers.wait_ready: \"1\" is not true or false"),
+        (
+            "workers.ready_path=ready",
+            "workers.ready_path: \"ready\" is not a path that begins with / and has no spaces",
+        ),
         (
             "workers.start_timeout=60",
             "workers.start_timeout: \"60\" has no unit; write \"60s\" or \"60ms\"",

@@ -27,6 +27,17 @@ impl From<&Path> for Address {
     }
 }
 
+/// As `/status` names a private listener.
+impl From<&str> for Address {
+    #[track_caller]
+    fn from(text: &str) -> Self {
+        match text.strip_prefix("unix:") {
+            Some(path) => Self::Unix(path.into()),
+            None => Self::Tcp(text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))),
+        }
+    }
+}
+
 /// One response with its whole body.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {

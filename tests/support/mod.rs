@@ -13,6 +13,7 @@ pub(crate) mod node;
 mod output;
 pub(crate) mod pool;
 pub(crate) mod processes;
+pub(crate) mod python;
 mod status;
 mod tenfold;
 

@@ -51,6 +51,12 @@ pub(crate) struct Worker {
     pub(crate) restarts: u64,
     #[serde(default)]
     pub(crate) requests: u64,
+    pub(crate) dialect: Option<String>,
+    /// Its private listener, as `/status` prints it.
+    pub(crate) upstream: Option<String>,
+    /// What it said of itself.
+    pub(crate) status: Option<String>,
+    pub(crate) watchdog_age_ms: Option<u64>,
     pub(crate) rss_bytes: Option<u64>,
     pub(crate) loop_delay_ms: Option<f64>,
 }

@@ -944,8 +944,19 @@ function runInProcess() {
   hookThreads();
 }
 
+/**
+ * Puts back the PORT of the master's own environment. The one that a command of unknown kind gets is where it
+ * would listen without the channel; an app that is served over the channel must not take it for its own.
+ */
+function restorePort() {
+  if (env.TENFOLD_PORT === undefined || env.PORT !== env.TENFOLD_PORT) return;
+  if (env.TENFOLD_OUTER_PORT) env.PORT = env.TENFOLD_OUTER_PORT;
+  else delete env.PORT;
+}
+
 guarded(() => {
   if (!env.TENFOLD_CONTROL_FD && !env.TENFOLD_INSTANCE) return;
+  restorePort();
   if (!require('worker_threads').isMainThread) runInThread();
   else if (env.TENFOLD_CONTROL_FD) runInProcess();
 });

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{Resolver, Work};
 use crate::config::command::{self, Kind, Lookup};
+use crate::config::placeholder::{self, Placeholder};
 use crate::config::settings::{Command, Dialect, Inspector, WorkerEnv};
 use crate::config::value::Value;
 
@@ -28,7 +29,12 @@ impl Resolver<'_> {
         let words = match work {
             Work::Demo | Work::Unstated => {
                 let words = DEMO_WORDS.map(OsString::from).into();
-                return Command { words, kind: Kind::Demo, inspector: Inspector::Absent };
+                return Command {
+                    words,
+                    kind: Kind::Demo,
+                    placeholder: Placeholder::None,
+                    inspector: Inspector::Absent,
+                };
             }
             Work::Command(words) if !words.is_empty() => {
                 self.values.remove("command");
@@ -45,10 +51,10 @@ impl Resolver<'_> {
             let path = setting("PATH").or(inherited("PATH")).unwrap_or(DEFAULT_PATH);
             let lookup = |word: &OsStr| look_up(word, path, directory);
             let options = setting("NODE_OPTIONS").or(inherited("NODE_OPTIONS"));
-            let found = command::classify(words, dialect, &lookup);
-            let found = found.map(|(words, kind)| {
+            let found = command::classify(words, &lookup).and_then(|(words, kind)| {
                 let inspector = command::inspector(&words, options);
-                Command { words, kind, inspector }
+                let placeholder = placeholder_of(&words, env, dialect)?;
+                Ok(Command { words, kind, placeholder, inspector })
             });
             found.map_err(|message| self.fail(format!("command: {message}"), "command")).ok()
         });
@@ -56,8 +62,28 @@ impl Resolver<'_> {
         found.unwrap_or(Command {
             words: Vec::new(),
             kind: Kind::Other,
+            placeholder: Placeholder::None,
             inspector: Inspector::Absent,
         })
+    }
+}
+
+/// Which listener the words and the variables ask for, if the dialect can have one.
+fn placeholder_of(
+    words: &[OsString],
+    env: &WorkerEnv,
+    dialect: Dialect,
+) -> Result<Placeholder, String> {
+    let values = env.0.values().map(OsStr::new);
+    let found = placeholder::find(words.iter().map(OsString::as_os_str).chain(values))?;
+    match (dialect, found) {
+        (Dialect::Fd, Placeholder::Port | Placeholder::Socket) => {
+            Err("{port} and {socket} need dialect = \"port\"; with \"fd\" a worker listens on \
+                 descriptor 3"
+                .to_owned())
+        }
+        (Dialect::Fd, Placeholder::None)
+        | (Dialect::Auto | Dialect::Node | Dialect::Native | Dialect::Port, _) => Ok(found),
     }
 }
 

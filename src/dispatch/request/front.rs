@@ -20,6 +20,7 @@ use crate::config::{RequestSettings, ShedAnswer, TrustedProxies, TrustedProxy};
 use crate::dispatch::{PrivateEnd, Reactor};
 use crate::http::answer::{Page, content_type};
 use crate::http::{HeadLimits, Trust, TrustedPeers};
+use crate::link::orders::Upstream as Address;
 use crate::link::said::ServerKey;
 use crate::policy::{ListenerId, SplitMix64, Standing, WorkerId};
 
@@ -205,6 +206,12 @@ impl Front {
         let end = reactor.borrow_mut().open_private(now, worker, listener)?;
         let (stream, counted) = match end {
             PrivateEnd::Pair(socket, counted) => (Stream::register(socket, Kind::Unix)?, counted),
+            PrivateEnd::At(Address::Tcp(address), counted) => {
+                (Stream::connect_tcp(address).await?, counted)
+            }
+            PrivateEnd::At(Address::Unix(path), counted) => {
+                (Stream::connect_unix(&path).await?, counted)
+            }
         };
         Ok(Upstream::new(stream, worker, server, counted))
     }

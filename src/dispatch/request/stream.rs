@@ -1,7 +1,9 @@
 //! A client's or a worker's connection, TCP or Unix, read and written without waiting.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
@@ -33,6 +35,18 @@ impl Stream {
             }
             Kind::Unix => Self::Unix(UnixStream::from_std(socket.into())?),
         })
+    }
+
+    /// Connects to a worker's private listener on loopback.
+    pub(super) async fn connect_tcp(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Connects to a worker's private listener on a path.
+    pub(super) async fn connect_unix(path: &Path) -> io::Result<Self> {
+        Ok(Self::Unix(UnixStream::connect(path).await?))
     }
 
     /// Reads what is there. A short read has emptied the socket: its readiness is cleared, so that

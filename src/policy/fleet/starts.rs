@@ -121,6 +121,7 @@ impl Fleet {
             life: WorkerLife::Starting { until: after(now, self.settings.start_timeout) },
             started: now,
             record: Record::NeverReady,
+            extended: None,
             verdict: None,
         };
         self.workers.insert(id, worker);

@@ -16,6 +16,8 @@ pub enum Event {
     SpawnFailed { worker: WorkerId },
     /// The worker serves.
     Ready { worker: WorkerId },
+    /// The worker needs this much longer to start, from now on; see `START_MAX`.
+    Extend { worker: WorkerId, by: Duration },
     /// The worker (a wrapper) lives, but what served in it is gone; it may become ready again.
     Unready { worker: WorkerId },
     /// The worker has finished all its work after [`Action::Drain`].

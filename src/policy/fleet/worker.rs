@@ -6,6 +6,10 @@ use super::{Action, Cause, LiveWorker, Note, WorkerLife};
 use crate::policy::time::after;
 use crate::policy::{Generation, Slot, WorkerId};
 
+/// The longest start that a worker can ask for, from its beginning; the most that
+/// `workers.start_timeout` can be.
+pub(super) const START_MAX: Duration = Duration::from_secs(3600);
+
 #[derive(Clone, Debug)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
@@ -15,6 +19,8 @@ pub(super) struct Worker {
     pub(super) started: Instant,
     /// What it said about itself so far.
     pub(super) record: Record,
+    /// Until when it asked to be given time to start.
+    pub(super) extended: Option<Instant>,
     /// Why we ended it, if we did although it was wanted.
     pub(super) verdict: Option<Cause>,
 }
@@ -52,6 +58,20 @@ impl Worker {
             self.life = WorkerLife::Ready { since: now };
             self.record = Record::WasReady;
         }
+    }
+
+    /// Gives it until `by` from now to be ready, if it has less.
+    pub(super) fn extend(&mut self, now: Instant, by: Duration) {
+        if let WorkerLife::Starting { until } = self.life {
+            let wanted = after(now, by).min(after(self.started, START_MAX));
+            self.life = WorkerLife::Starting { until: until.max(wanted) };
+            self.extended = Some(until.max(wanted));
+        }
+    }
+
+    /// Until when it may take for its first start because it asked for it.
+    pub(super) fn extended_until(&self) -> Option<Instant> {
+        self.extended.filter(|_| self.is_booting())
     }
 
     pub(super) fn unready(&mut self, until: Instant) {

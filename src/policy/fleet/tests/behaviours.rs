@@ -157,6 +157,23 @@ fn worker_that_is_not_ready_in_time_is_killed_and_counts_as_a_crash() {
 }
 
 #[test]
+fn worker_that_asks_for_time_gets_it_up_to_an_hour() {
+    let extend = |seconds| Event::Extend { worker: WorkerId(1), by: Duration::from_secs(seconds) };
+    check(
+        pool(1),
+        &[
+            (0, Begin, "spawn:1@0"),
+            (5_000, extend(10), ""),
+            (50_000, extend(30), ""),
+            (60_000, Tick, ""),
+            (79_999, extend(u64::MAX), ""),
+            (3_599_999, Tick, ""),
+            (3_600_000, Tick, "[start-timeout:1] kill:1 close [draining:1] [killing:1]"),
+        ],
+    );
+}
+
+#[test]
 fn wrapper_whose_child_went_away_has_the_start_time_again() {
     check(
         pool(2),

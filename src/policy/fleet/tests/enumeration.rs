@@ -28,6 +28,7 @@ fn possible(world: &World) -> Vec<Event> {
                     Event::Ready { worker }
                 });
                 events.push(Event::Drained { worker });
+                events.push(Event::Extend { worker, by: std::time::Duration::from_secs(90) });
             }
         }
     }

@@ -90,6 +90,7 @@ fn worker_event(worker: WorkerId, choice: u64) -> Event {
         5 => Event::Unready { worker },
         6 | 7 => Event::Drained { worker },
         8 => exited(WorkerExit::Code(78)),
+        9 => Event::Extend { worker, by: std::time::Duration::from_secs(90) },
         _ => Event::Ready { worker },
     }
 }

@@ -122,6 +122,7 @@ impl World {
             Event::Stop(_) => self.asked_to_stop = self.asked_to_stop.or(Some(self.now)),
             Event::Begin
             | Event::Drained { .. }
+            | Event::Extend { .. }
             | Event::ScaleTo(_)
             | Event::ScaleBy(_)
             | Event::Tick => {}

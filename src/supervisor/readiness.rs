@@ -1,0 +1,155 @@
+//! Decides when a worker with a private listener is ready, from what it says and what tries show.
+//!
+//! `workers.ready_path`, where it is set, is the only proof. Else descriptor 3 needs READY=1 or an
+//! answer to `/` (a connect proves nothing: we called listen), and a port or path needs a connect.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::launch::{Private, PrivateListener};
+use super::notify::message::Notice;
+use super::probe::Shows;
+use super::{Bypass, Supervisor, notify, probe};
+use crate::clock;
+use crate::link::orders::{Order, Upstream};
+use crate::policy::{Event, WorkerId};
+
+/// The most signs under way; a worker that says more waits for its turn to send.
+pub(super) const SIGNS_MAX: usize = 256;
+
+/// Something that a worker's tasks found out.
+#[derive(Debug)]
+pub(super) enum Sign {
+    /// It serves at its private listener.
+    Served(WorkerId),
+    /// It said something; who waits for the barrier is let go when this is dropped.
+    Notified { worker: WorkerId, notices: Vec<Notice>, barrier: Vec<OwnedFd> },
+}
+
+/// The private listener of a living worker, and the tasks that watch it.
+#[derive(Debug)]
+pub(super) struct Watched {
+    private: Private,
+    probe: AbortHandle,
+    notify: AbortHandle,
+    /// Its last STATUS=.
+    pub(super) status: Option<String>,
+    /// Its last WATCHDOG=1.
+    pub(super) alive_at: Option<Instant>,
+}
+
+impl Watched {
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.private.upstream
+    }
+
+    pub(super) fn kind(&self) -> &PrivateListener {
+        &self.private.kind
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.probe.abort();
+        self.notify.abort();
+    }
+}
+
+impl Supervisor {
+    /// Starts to watch a worker that has just been started.
+    pub(super) fn watch(
+        &mut self,
+        worker: WorkerId,
+        pid: i32,
+        private: Private,
+        socket: UnixDatagram,
+    ) -> Watched {
+        let shows = match (&self.parts.ready_path, &private.kind) {
+            (Some(path), _) => Shows::Answers(path.clone()),
+            (None, PrivateListener::Inherited) => Shows::Answers("/".to_owned()),
+            (None, PrivateListener::Port | PrivateListener::Socket(_)) => Shows::Connects,
+        };
+        let signs = self.signs_in.clone();
+        let heard = notify::hear(socket, worker, pid, signs.clone());
+        let upstream = private.upstream.clone();
+        let probe = self.watchers.spawn(async move {
+            probe::until_served(&upstream, &shows).await;
+            // Without a receiver control has ended, and with it the worker.
+            let _ = signs.send(Sign::Served(worker)).await;
+        });
+        let notify = self.watchers.spawn(heard);
+        Watched { private, probe, notify, status: None, alive_at: None }
+    }
+
+    pub(super) fn noticed(&mut self, sign: Sign) {
+        match sign {
+            Sign::Served(worker) => self.serves(worker),
+            Sign::Notified { worker, notices, barrier } => {
+                for notice in notices {
+                    self.notice(worker, notice);
+                }
+                drop(barrier);
+            }
+        }
+    }
+
+    fn notice(&mut self, worker: WorkerId, notice: Notice) {
+        let ready_path = &self.parts.ready_path;
+        let Some(watched) =
+            self.processes.get_mut(&worker).and_then(|process| process.watched.as_mut())
+        else {
+            return;
+        };
+        match notice {
+            Notice::Ready => {
+                if ready_path.is_none() && watched.private.kind == PrivateListener::Inherited {
+                    self.serves(worker);
+                }
+            }
+            // It gets nothing new and ends by itself; if nobody had asked it to, that is a crash.
+            Notice::Stopping => self.order(Order::Drain(worker)),
+            Notice::Status(status) => watched.status = Some(status),
+            Notice::Watchdog => watched.alive_at = Some(clock::now()),
+            Notice::Extend(by) => self.on(Event::Extend { worker, by }),
+            Notice::Barrier => {}
+        }
+    }
+
+    /// It serves at its private listener; the reactor says when it is ready.
+    fn serves(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        let Some(watched) = &process.watched else {
+            return;
+        };
+        watched.probe.abort();
+        // It has spoken on its channel meanwhile: the first of the two decides.
+        if process.dialect.is_some() {
+            return;
+        }
+        process.dialect = Some(match watched.private.kind {
+            PrivateListener::Port | PrivateListener::Socket(_) => "port",
+            PrivateListener::Inherited => "fd",
+        });
+        process.bypass = Bypass::Settled;
+        let upstream = watched.private.upstream.clone();
+        self.order(Order::Serve { worker, upstream });
+    }
+
+    /// It speaks on its channel, so what it may do with its private listener means nothing.
+    pub(super) fn stop_probing(&mut self, worker: WorkerId) {
+        if let Some(watched) = self.processes.get(&worker).and_then(|it| it.watched.as_ref()) {
+            watched.probe.abort();
+        }
+    }
+}
+
+/// The two ends of the signs' way to control.
+pub(super) fn signs() -> (mpsc::Sender<Sign>, mpsc::Receiver<Sign>) {
+    mpsc::channel(SIGNS_MAX)
+}

@@ -1,0 +1,80 @@
+//! What a worker may say on NOTIFY_SOCKET, and when it counts as ready.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use crate::support::{PATIENCE, Tenfold, processes};
+use crate::{ask, in_python, service};
+
+#[test]
+fn what_a_worker_says_of_itself_is_shown() {
+    let tenfold = service(&["STATUS=42 routes", "WATCHDOG=1"]).args(["-n", "1"]).start();
+    // It never says READY=1: its first answer does.
+    let status = tenfold.wait_status(PATIENCE, "a ready worker that has spoken", |status| {
+        status.ready() == 1 && status.workers[0].watchdog_age_ms.is_some()
+    });
+    assert_eq!(status.workers[0].status.as_deref(), Some("42 routes"));
+}
+
+#[test]
+fn a_barrier_is_lifted_once_it_is_read() {
+    let tenfold = service(&[]).args(["-n", "1"]).start();
+    let status = tenfold.wait_ready(1);
+    assert_eq!(ask(&status.workers[0], "/barrier")["released"], true);
+}
+
+#[test]
+fn a_strangers_words_count_for_nothing() {
+    let tenfold = service(&["STATUS=its own"]).args(["-n", "1"]).start();
+    let status = tenfold.wait_ready(1);
+    let address = processes::environment_of(status.pid_of(0), "NOTIFY_SOCKET");
+    let address = address.expect("it has one");
+    let name = address.strip_prefix('@').expect("it is abstract");
+    let address = SocketAddr::from_abstract_name(name).expect("short");
+    let stranger = UnixDatagram::unbound().expect("a socket");
+    stranger.send_to_addr(b"STATUS=forged", &address).expect("anybody may send");
+    // The worker's barrier comes after it, and is lifted after all before it was read.
+    assert_eq!(ask(&status.workers[0], "/barrier")["released"], true);
+    let status = tenfold.status().expect("the master runs");
+    assert_eq!(status.workers[0].status.as_deref(), Some("its own"));
+}
+
+#[test]
+fn a_configured_path_is_the_only_proof() {
+    // Any status will do: the fixture's file server has no such file.
+    let tenfold = in_python()
+        .args(["-n", "1", "--set", "workers.ready_path=/no-such-file"])
+        .app(["python3", "-m", "http.server", "{port}", "--bind", "127.0.0.1"])
+        .start();
+    tenfold.wait_ready(1);
+    tenfold.wait_for_line(PATIENCE, |line| line.contains("GET /no-such-file"));
+}
+
+/// Listens on its port and answers nothing.
+const SILENT: &str = "import os, signal, socket
+s = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))
+print('listening', flush=True)
+signal.pause()";
+
+#[test]
+fn a_worker_that_accepts_and_answers_nothing_is_ready_only_without_a_path() {
+    let silent = || in_python().args(["-n", "1", "--set", "workers.start_timeout=2s"]);
+    let accepting = silent().app(["python3", "-c", SILENT]).start();
+    accepting.wait_ready(1);
+    let finished =
+        silent().args(["--set", "workers.ready_path=/"]).app(["python3", "-c", SILENT]).run();
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stdout.contains("listening"), "{}", finished.stdout);
+    assert!(finished.stderr.contains("was ready within workers.start_timeout"));
+}
+
+#[test]
+fn a_slow_start_gets_the_time_it_asks_for() {
+    let start = |words: &[&str]| -> Tenfold {
+        service(words).args(["-n", "1", "--set", "workers.start_timeout=1s"]).start()
+    };
+    let patient = start(&["EXTEND_TIMEOUT_USEC=60000000", "slow:3", "READY=1"]);
+    let mut impatient = start(&["slow:3", "READY=1"]);
+    patient.wait_ready(1);
+    assert_eq!(impatient.wait_exit(PATIENCE).code(), Some(1));
+}
