@@ -24,7 +24,7 @@ pub(super) enum Via {
 }
 
 impl Reactor {
-    /// A worker serves at its private listener: it gets what listeners in request mode accept.
+    /// A worker serves where we can connect to it: it gets what listeners in request mode accept.
     pub(super) fn serve_upstream(&mut self, now: Instant, worker: WorkerId, upstream: Upstream) {
         let Some(member) = self.links.get_mut(&worker) else {
             return;

@@ -22,7 +22,7 @@ pub(crate) const ORDERS_MAX: usize = 4096;
 pub(crate) enum Order {
     /// A worker was started; this is our end of its channel.
     Attach(Attachment),
-    /// It serves at a private listener, and nothing is said on its channel.
+    /// It serves here, and nothing is said on its channel.
     Serve { worker: WorkerId, upstream: Upstream },
     /// Give it nothing more and let it finish.
     Drain(WorkerId),

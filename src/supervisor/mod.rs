@@ -98,8 +98,8 @@ pub(crate) struct Supervisor {
     sequels: BTreeMap<WorkerId, Sequel>,
     /// What the system denies to workers, each told once.
     denied: BTreeSet<String>,
-    /// Where workers listen although they were told another place, each told once.
-    strangers: BTreeSet<String>,
+    /// Ports on which workers listen although they were told another place, each told once.
+    strangers: BTreeSet<u16>,
     /// A listener that was configured cannot be opened: the pool is of no use.
     cannot_listen: Option<String>,
 }

@@ -24,8 +24,8 @@ pub(super) const SIGNS_MAX: usize = 256;
 /// Something that a worker's tasks found out.
 #[derive(Debug)]
 pub(super) enum Sign {
-    /// It serves at its private listener.
-    Served(WorkerId),
+    /// It serves there: at its private listener, or at a place of its own choice.
+    Served { worker: WorkerId, upstream: Upstream },
     /// It said something; who waits for the barrier is let go when this is dropped.
     Notified { worker: WorkerId, notices: Vec<Notice>, barrier: Vec<OwnedFd> },
 }
@@ -34,7 +34,9 @@ pub(super) enum Sign {
 #[derive(Debug)]
 pub(super) struct Watched {
     private: Private,
-    probe: AbortHandle,
+    /// Where it serves, if not at its private listener.
+    elsewhere: Option<Upstream>,
+    probes: Vec<AbortHandle>,
     notify: AbortHandle,
     /// Its last STATUS=.
     pub(super) status: Option<String>,
@@ -43,8 +45,9 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Where it is told to listen, or does although it was not.
     pub(super) fn upstream(&self) -> &Upstream {
-        &self.private.upstream
+        self.elsewhere.as_ref().unwrap_or(&self.private.upstream)
     }
 
     pub(super) fn kind(&self) -> &PrivateListener {
@@ -52,9 +55,17 @@ impl Watched {
     }
 }
 
+impl Watched {
+    fn stop_probing(&mut self) {
+        for probe in self.probes.drain(..) {
+            probe.abort();
+        }
+    }
+}
+
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.probe.abort();
+        self.stop_probing();
         self.notify.abort();
     }
 }
@@ -73,21 +84,35 @@ impl Supervisor {
             (None, PrivateListener::Inherited) => Shows::Answers("/".to_owned()),
             (None, PrivateListener::Port | PrivateListener::Socket(_)) => Shows::Connects,
         };
+        let probe = self.probe(worker, private.upstream.clone(), shows);
+        let heard = notify::hear(socket, worker, pid, self.signs_in.clone());
+        let notify = self.watchers.spawn(heard);
+        let probes = vec![probe];
+        Watched { private, elsewhere: None, probes, notify, status: None, alive_at: None }
+    }
+
+    /// Tries another place besides; only an answer over HTTP shows that it serves there.
+    pub(super) fn probe_elsewhere(&mut self, worker: WorkerId, upstream: Upstream) {
+        let path = self.parts.ready_path.clone().unwrap_or_else(|| "/".to_owned());
+        let probe = self.probe(worker, upstream, Shows::Answers(path));
+        match self.processes.get_mut(&worker).and_then(|process| process.watched.as_mut()) {
+            Some(watched) => watched.probes.push(probe),
+            None => probe.abort(),
+        }
+    }
+
+    fn probe(&mut self, worker: WorkerId, upstream: Upstream, shows: Shows) -> AbortHandle {
         let signs = self.signs_in.clone();
-        let heard = notify::hear(socket, worker, pid, signs.clone());
-        let upstream = private.upstream.clone();
-        let probe = self.watchers.spawn(async move {
+        self.watchers.spawn(async move {
             probe::until_served(&upstream, &shows).await;
             // Without a receiver control has ended, and with it the worker.
-            let _ = signs.send(Sign::Served(worker)).await;
-        });
-        let notify = self.watchers.spawn(heard);
-        Watched { private, probe, notify, status: None, alive_at: None }
+            let _ = signs.send(Sign::Served { worker, upstream }).await;
+        })
     }
 
     pub(super) fn noticed(&mut self, sign: Sign) {
         match sign {
-            Sign::Served(worker) => self.serves(worker),
+            Sign::Served { worker, upstream } => self.serves(worker, upstream),
             Sign::Notified { worker, notices, barrier } => {
                 for notice in notices {
                     self.notice(worker, notice);
@@ -107,7 +132,8 @@ impl Supervisor {
         match notice {
             Notice::Ready => {
                 if ready_path.is_none() && watched.private.kind == PrivateListener::Inherited {
-                    self.serves(worker);
+                    let upstream = watched.private.upstream.clone();
+                    self.serves(worker, upstream);
                 }
             }
             // It gets nothing new and ends by itself; if nobody had asked it to, that is a crash.
@@ -119,15 +145,15 @@ impl Supervisor {
         }
     }
 
-    /// It serves at its private listener; the reactor says when it is ready.
-    fn serves(&mut self, worker: WorkerId) {
+    /// It serves there; the reactor says when it is ready.
+    fn serves(&mut self, worker: WorkerId, upstream: Upstream) {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
-        let Some(watched) = &process.watched else {
+        let Some(watched) = &mut process.watched else {
             return;
         };
-        watched.probe.abort();
+        watched.stop_probing();
         // It has spoken on its channel meanwhile: the first of the two decides.
         if process.dialect.is_some() {
             return;
@@ -137,14 +163,16 @@ impl Supervisor {
             PrivateListener::Inherited => "fd",
         });
         process.bypass = Bypass::Settled;
-        let upstream = watched.private.upstream.clone();
+        if upstream != watched.private.upstream {
+            watched.elsewhere = Some(upstream.clone());
+        }
         self.order(Order::Serve { worker, upstream });
     }
 
     /// It speaks on its channel, so what it may do with its private listener means nothing.
     pub(super) fn stop_probing(&mut self, worker: WorkerId) {
-        if let Some(watched) = self.processes.get(&worker).and_then(|it| it.watched.as_ref()) {
-            watched.probe.abort();
+        if let Some(watched) = self.processes.get_mut(&worker).and_then(|it| it.watched.as_mut()) {
+            watched.stop_probing();
         }
     }
 }

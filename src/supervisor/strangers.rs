@@ -1,13 +1,15 @@
 //! Finds workers that listen elsewhere than they should, and says so: nobody would reach them
-//! through the master, or everybody past it.
+//! through the master, or everybody past it. One that is alone in its pool is served where it is.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use super::launch::PrivateListener;
 use super::{BYPASS_CHECK, Bypass, Supervisor};
 use crate::link::orders::Upstream;
 use crate::policy::WorkerId;
-use crate::sys::process::{self, ListeningSocket};
+use crate::sys::process;
 
 impl Supervisor {
     /// A worker says that it listens past us.
@@ -36,65 +38,118 @@ impl Supervisor {
             .map(|(worker, _)| *worker)
             .collect();
         for worker in due {
-            let Some(process) = self.processes.get_mut(&worker) else { continue };
-            process.bypass = Bypass::Check(now + BYPASS_CHECK);
-            let sockets = process::listening_sockets(&process::group_members(process.child.pid()));
-            let told = process.watched.as_ref().map(|watched| watched.upstream().clone());
-            let is_told = |socket: &&ListeningSocket| match &told {
-                Some(Upstream::Tcp(address)) => socket.address.port() == address.port(),
-                Some(Upstream::Unix(_)) | None => false,
-            };
-            // Listening where it should, it is only slow.
-            if sockets.iter().any(|socket| is_told(&socket)) && !self.is_passed_on(worker) {
-                continue;
+            self.look_at(now, worker);
+        }
+    }
+
+    fn look_at(&mut self, now: Instant, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        process.bypass = Bypass::Check(now + BYPASS_CHECK);
+        let members = process::group_members(process.child.pid());
+        let mut addresses: Vec<SocketAddr> =
+            process::listening_sockets(&members).iter().map(|socket| socket.address).collect();
+        if let Some(watched) = &process.watched
+            && let Upstream::Tcp(told) = watched.upstream()
+        {
+            let before = addresses.len();
+            addresses.retain(|address| address.port() != told.port());
+            // Listening where it should, it is only slow. (What it inherited, it always has.)
+            if addresses.len() < before && *watched.kind() != PrivateListener::Inherited {
+                return;
             }
-            let Some(socket) = sockets.iter().find(|socket| !is_told(socket)) else { continue };
-            match self.complaint(worker, socket) {
-                Some(complaint) => self.complain(complaint),
-                None => {
-                    let place = socket.address.to_string();
-                    self.bypassed(worker, "it does not ask its cluster primary", &place);
-                }
+        }
+        let Some(&first) = addresses.first() else {
+            return;
+        };
+        let kind = process.watched.as_ref().map(|watched| watched.kind().clone());
+        match kind.filter(|_| process.dialect.is_none()) {
+            Some(kind) => self.elsewhere(worker, &kind, &addresses),
+            None => {
+                let why = "it does not ask its cluster primary";
+                self.bypassed(worker, why, &first.to_string());
             }
         }
     }
 
-    /// Whether the worker holds its private listener whatever it does.
-    fn is_passed_on(&self, worker: WorkerId) -> bool {
-        let watched = self.processes.get(&worker).and_then(|process| process.watched.as_ref());
-        watched.is_some_and(|watched| *watched.kind() == PrivateListener::Inherited)
-    }
-
-    /// What to say of a worker that was told to listen elsewhere; none for one that was not.
-    fn complaint(&self, worker: WorkerId, socket: &ListeningSocket) -> Option<String> {
-        let process = self.processes.get(&worker)?;
-        let watched = process.watched.as_ref()?;
-        if process.dialect.is_some() {
-            return None;
+    /// A worker that was told where to listen does so elsewhere.
+    fn elsewhere(&mut self, worker: WorkerId, kind: &PrivateListener, addresses: &[SocketAddr]) {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        let slot = process.slot;
+        let port = addresses[0].port();
+        let is_one_port = addresses.iter().all(|address| address.port() == port);
+        let is_alone = self.parts.fleet.count() == 1;
+        // Two workers cannot have one port; one can, and there is no doubt which port is meant.
+        if *kind == PrivateListener::Port && is_alone && is_one_port {
+            process.bypass = Bypass::Settled;
+            self.complain(port, || {
+                format!(
+                    "worker {slot} listens on :{port} and ignores PORT: connecting to it there, \
+                     which works for one worker; for more use {{port}} or --dialect fd"
+                )
+            });
+            let addresses = addresses.iter().map(|address| reachable(*address));
+            return self.try_at(worker, addresses.collect());
         }
-        let (slot, port) = (process.slot, socket.address.port());
-        // One worker alone can have a fixed port, but then it needs no master to share it.
-        let alone = if self.parts.fleet.count() > 1 { " or -n 1" } else { "" };
-        Some(match watched.kind() {
+        let alone = if is_alone { "" } else { " or -n 1" };
+        self.complain(port, || match kind {
             PrivateListener::Port => format!(
                 "worker {slot} listens on :{port} and ignores PORT: use {{port}}, \
                  --dialect fd{alone}"
             ),
             PrivateListener::Socket(_) => format!(
-                "worker {slot} listens on :{port} and not at {{socket}}: use {{port}}, \
-                 --dialect fd{alone}"
+                "worker {slot} listens on :{port} and not at {{socket}}: use {{port}} or \
+                 --dialect fd"
             ),
             PrivateListener::Inherited => format!(
-                "worker {slot} listens on :{port} and ignores descriptor 3: use {{port}}{alone}"
+                "worker {slot} listens on :{port} and ignores descriptor 3: use {{port}} with \
+                 --dialect port"
             ),
-        })
+        });
     }
 
-    /// Every worker of the pool does the same, again and again: each place is told once.
-    fn complain(&mut self, complaint: String) {
-        let place = complaint.split_once(" listens on ").map_or("", |(_, place)| place).to_owned();
-        if self.strangers.insert(place) {
-            tracing::warn!("{complaint}");
+    /// Every worker of the pool does the same, again and again: each port is told once.
+    fn complain(&mut self, port: u16, complaint: impl FnOnce() -> String) {
+        if self.strangers.insert(port) {
+            tracing::warn!("{}", complaint());
+        }
+    }
+
+    /// Looks whether HTTP is spoken there; a debugger's port or the like is no place to serve.
+    fn try_at(&mut self, worker: WorkerId, addresses: BTreeSet<SocketAddr>) {
+        for address in addresses {
+            self.probe_elsewhere(worker, Upstream::Tcp(address));
+        }
+    }
+}
+
+/// Where to connect for what listens at an address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_reached_on_loopback() {
+        for (address, at) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("127.0.0.2:80", "127.0.0.2:80"),
+            ("[fe80::1]:80", "[fe80::1]:80"),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(reachable(address).to_string(), at);
         }
     }
 }

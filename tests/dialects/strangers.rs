@@ -20,6 +20,36 @@ fn a_fixed_port_is_told_once_with_what_to_do() {
 }
 
 #[test]
+fn a_worker_alone_is_served_on_its_fixed_port() {
+    let port = free_port().to_string();
+    let tenfold = Tenfold::builder()
+        .cwd(python::fixtures())
+        .args(["-n", "1"])
+        .app(["busybox", "httpd", "-f", "-p", &format!("127.0.0.1:{port}")])
+        .start();
+    let status = tenfold.wait_ready(1);
+    assert_eq!(status.workers[0].upstream.as_deref(), Some(&*format!("127.0.0.1:{port}")));
+    let text = format!("worker 0 listens on :{port} and ignores PORT: connecting to it there");
+    tenfold.wait_for_line(PATIENCE, |line| line.contains(&text));
+}
+
+/// Listens on a port of its own and speaks something else than HTTP.
+const DEBUGGER: &str = "import socket, sys
+s = socket.create_server(('127.0.0.1', int(sys.argv[1])))
+while True: s.accept()[0].close()";
+
+#[test]
+fn a_port_that_does_not_speak_http_is_no_place_to_serve() {
+    let port = free_port().to_string();
+    let finished = in_python()
+        .args(["-n", "1", "--set", "workers.start_timeout=5s"])
+        .app(["python3", "-c", DEBUGGER, &port])
+        .run();
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    assert!(finished.stderr.contains(&format!("listens on :{port} and ignores PORT")));
+}
+
+#[test]
 fn a_worker_that_ignores_its_descriptor_is_told_so() {
     let port = free_port().to_string();
     let tenfold = in_python()
