@@ -58,7 +58,7 @@ signal.pause()";
 
 #[test]
 fn a_worker_that_accepts_and_answers_nothing_is_ready_only_without_a_path() {
-    let silent = || in_python().args(["-n", "1", "--set", "workers.start_timeout=2s"]);
+    let silent = || in_python().args(["-n", "1", "--set", "workers.start_timeout=5s"]);
     let accepting = silent().app(["python3", "-c", SILENT]).start();
     accepting.wait_ready(1);
     let finished =
@@ -71,10 +71,10 @@ fn a_worker_that_accepts_and_answers_nothing_is_ready_only_without_a_path() {
 #[test]
 fn a_slow_start_gets_the_time_it_asks_for() {
     let start = |words: &[&str]| -> Tenfold {
-        service(words).args(["-n", "1", "--set", "workers.start_timeout=1s"]).start()
+        service(words).args(["-n", "1", "--set", "workers.start_timeout=4s"]).start()
     };
-    let patient = start(&["EXTEND_TIMEOUT_USEC=60000000", "slow:3", "READY=1"]);
-    let mut impatient = start(&["slow:3", "READY=1"]);
+    let patient = start(&["EXTEND_TIMEOUT_USEC=60000000", "slow:6", "READY=1"]);
+    let mut impatient = start(&["slow:6", "READY=1"]);
     patient.wait_ready(1);
     assert_eq!(impatient.wait_exit(PATIENCE).code(), Some(1));
 }

@@ -42,7 +42,7 @@ while True: s.accept()[0].close()";
 fn a_port_that_does_not_speak_http_is_no_place_to_serve() {
     let port = free_port().to_string();
     let finished = in_python()
-        .args(["-n", "1", "--set", "workers.start_timeout=5s"])
+        .args(["-n", "1", "--set", "workers.start_timeout=10s"])
         .app(["python3", "-c", DEBUGGER, &port])
         .run();
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
