@@ -37,7 +37,7 @@ use config::{Config, Listeners};
 use dispatch::{Bound, DispatchSettings, FrontSettings, ReadyWhen, Wires};
 use link::orders::ORDERS_MAX;
 use logs::{LogHandle, Logs};
-use policy::{Balance, Fleet, FleetSettings, StopTimes, WorkerBounds};
+use policy::{Balance, Fleet, FleetSettings, StopTimes, StormSettings, WorkerBounds};
 use supervisor::request::REQUESTS_MAX;
 use supervisor::{Ending, Parts, Signals, Supervisor, Terminal};
 
@@ -254,6 +254,7 @@ fn fleet_settings(config: &Config, host: &host::Host) -> FleetSettings {
             cap: config.restart.cap,
             healthy: config.restart.healthy,
         },
+        storm: StormSettings { burst: config.restart.burst, ..StormSettings::default() },
         stop: StopTimes {
             delay: config.shutdown.delay,
             total: config.shutdown.total,

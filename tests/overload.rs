@@ -15,6 +15,12 @@ use support::{Builder, PATIENCE, Tenfold, processes, try_until};
 
 const WORKERS: usize = 4;
 
+/// A pool whose queue waits for as long as a busy machine needs for thousands of connections.
+fn patient_pool(app: &str) -> (Builder, u16) {
+    let (builder, port) = node_pool(app, WORKERS);
+    (builder.args(["--queue-timeout", "1m"]), port)
+}
+
 /// Sends a request and leaves its answer for later.
 fn begin(port: u16, path: &str) -> Connection {
     let mut connection = Connection::open(port).expect("the master accepts");
@@ -27,7 +33,7 @@ fn begin(port: u16, path: &str) -> Connection {
 fn only_the_window_waits_for_a_blocked_worker() {
     const CONNECTIONS: usize = 5000;
     const WINDOW: usize = 8;
-    let (builder, port) = node_pool("http.js", WORKERS);
+    let (builder, port) = patient_pool("http.js");
     let tenfold = builder.start();
     let blocked = tenfold.wait_ready(WORKERS).pid_of(1);
     processes::signal(blocked, Signal::SIGSTOP);
@@ -46,7 +52,7 @@ fn only_the_window_waits_for_a_blocked_worker() {
 
 #[test]
 fn blocked_event_loop_costs_no_connection() {
-    let (builder, port) = node_pool("block.js", WORKERS);
+    let (builder, port) = patient_pool("block.js");
     let tenfold = builder.start();
     tenfold.wait_ready(WORKERS);
     let mut blocking = begin(port, "/block?ms=2000");

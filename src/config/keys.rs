@@ -342,6 +342,14 @@ const POOL: &[Key] = &[
         Reload,
     ),
     key(
+        "restart.burst",
+        "Restarts in a row before only one worker starts at a time (2 s give one back); auto: one\n\
+         per worker, at least 4.",
+        "1 to 1000000 or \"auto\"",
+        Default("\"auto\""),
+        Reload,
+    ),
+    key(
         "shutdown.total",
         "From the signal to the end: delay, drain, and TERM and KILL in the last 3s.",
         "duration, 100ms to 1h",

@@ -229,7 +229,10 @@ impl Resolver<'_> {
             self.fail(format!("restart.cap: {cap} is below restart.base, {base}"), key);
         }
         let healthy = self.duration("restart.healthy", MINUTE, ms(100), HOUR);
-        Restart { base, cap, healthy }
+        let burst = self.take("restart.burst", None, |value| {
+            Ok(value.integer_or(1..=1_000_000, Some("auto"))?.map(non_zero))
+        });
+        Restart { base, cap, healthy, burst }
     }
 
     fn shutdown(&mut self) -> Shutdown {

@@ -413,6 +413,8 @@ pub struct Restart {
     pub cap: Duration,
     /// After this long ready, earlier failures are forgotten.
     pub healthy: Duration,
+    /// How many restarts in a row make a storm; none: one per worker, at least 4.
+    pub burst: Option<NonZeroU32>,
 }
 
 /// How everything ends.

@@ -167,6 +167,8 @@ impl Supervisor {
 fn tell_of_stop(step: StopStep, left: usize) {
     match step {
         StopStep::Delaying => tracing::info!(left, "stopping: no longer ready, still accepting"),
+        // Nobody is left to be waited for, or hurried.
+        StopStep::Draining if left == 0 => {}
         StopStep::Draining => {
             tracing::info!("draining {left}; Ctrl-C or TERM again to stop now");
         }

@@ -86,6 +86,7 @@ fn every_key_has_a_bound_or_a_set_of_words() {
         ("restart.base=0ms", "restart.base: 0ms is below 1ms"),
         ("restart.base=31s", "restart.cap: 30s is below restart.base, 31s"),
         ("restart.cap=99ms", "restart.cap: 99ms is below restart.base, 100ms"),
+        ("restart.burst=0", "restart.burst: 0 is below 1"),
         ("restart.healthy=2h", "restart.healthy: 2h is above 1h"),
         ("shutdown.total=0s", "shutdown.total: 0s is below 100ms"),
         ("shutdown.delay=25s", "shutdown.delay: 25s is not below shutdown.total, 25s"),
