@@ -4,7 +4,7 @@ use super::fields::{FieldLines, Fields};
 use super::line::{LineFault, Lines};
 use super::name::Name;
 use super::refusal::Refusal;
-use super::syntax::is_value;
+use super::syntax::is_control;
 
 /// What the next bytes of a chunked body are.
 #[derive(Clone, Debug)]
@@ -169,7 +169,7 @@ fn extension(byte: u8, line: usize, size: u64) -> Result<State, Refusal> {
     match byte {
         b'\r' => Ok(State::SizeLf { size }),
         b'\n' => Err(Refusal::Line(LineFault::BareLf)),
-        _ if !is_value(&[byte]) => Err(Refusal::ChunkExtension),
+        _ if is_control(byte) => Err(Refusal::ChunkExtension),
         _ if line == LINE_MAX => Err(Refusal::ChunkOverhead),
         _ => Ok(State::Extension { line: line + 1, size }),
     }

@@ -2,7 +2,7 @@
 
 use super::name::Name;
 use super::refusal::FieldFault;
-use super::syntax::{TOKEN, trim};
+use super::syntax::{TOKEN, UNDERSCORE, trim};
 
 /// One field line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Field<'a> {
     /// Without the spaces and tabs around it.
     pub value: &'a [u8],
     pub(super) known: Name,
+    /// From the name to two bytes after the value, which are its CRLF unless a space is between.
+    pub(super) line: &'a [u8],
 }
 
 /// All field lines, with the bytes that they came in.
@@ -55,6 +57,10 @@ impl Fields {
             name: self.slice(line.name),
             value: self.slice(line.value),
             known: line.known,
+            line: self
+                .bytes
+                .get(line.name.start as usize..line.value.end as usize + 2)
+                .unwrap_or(&[]),
         })
     }
 
@@ -116,7 +122,13 @@ impl FieldLines {
         base: usize,
     ) -> Result<(), FieldFault> {
         let line = &bytes[start..end];
-        let Some(length) = line.iter().position(|byte| !TOKEN[usize::from(*byte)]) else {
+        let mut seen = 0;
+        let token = line.iter().position(|byte| {
+            let class = TOKEN[usize::from(*byte)];
+            seen |= class;
+            class == 0
+        });
+        let Some(length) = token else {
             return Err(FieldFault::NoColon);
         };
         if line[length] != b':' || length == 0 {
@@ -124,7 +136,10 @@ impl FieldLines {
         }
         let value = trim(&line[length + 1..]);
         let value_start = value.as_ptr() as usize - line.as_ptr() as usize + start - base;
-        let known = Name::of(&line[..length]);
+        let known = match seen & UNDERSCORE {
+            0 => Name::of(&line[..length]),
+            _ => Name::of_underscored(&line[..length]),
+        };
         if self.lines.capacity() == 0 {
             // What a browser sends fits; growing from nothing would copy three times.
             self.lines.reserve(20);

@@ -3,6 +3,7 @@
 //! Only what is written here says how long the body is, who the client is and which protocol may
 //! follow; whatever the client said of these was read and is written anew.
 
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::fields::Field;
@@ -10,7 +11,7 @@ use super::framing::Framing;
 use super::head::Upgrade;
 use super::name::Name;
 use super::request::{RequestHead, is_h2c};
-use super::syntax::members;
+use super::syntax::{members, push_decimal};
 use super::write::{
     is_nominated, push, push_chunked, push_connection, push_field, push_length, push_via,
 };
@@ -88,6 +89,8 @@ pub struct Forwarding<'a> {
 /// From untrusted peers every field that speaks of a client is left out: X-Forwarded-*, X-Real-IP
 /// and Forwarded. From everyone: names that read like one of ours where `_` is taken for `-`.
 pub fn forward_request(head: &RequestHead, with: &Forwarding<'_>, out: &mut Vec<u8>) {
+    // What we add takes less than this, unless the host is long.
+    out.reserve(head.fields().bytes.len() + 300);
     push_request_line(head, out);
     let mut writer = Writer { head, with, out, done: Done::default() };
     if !head.fields().has(Name::Host) {
@@ -291,6 +294,10 @@ impl Writer<'_> {
     /// What no field of the client gave a place to, and the end of the head.
     fn rest(mut self) {
         self.framing();
+        // Before what a next proxy replaces: forwarded again, the head stays the same.
+        if !self.done.request_id {
+            push(self.out, b"X-Request-Id", self.with.request_id.as_bytes());
+        }
         if let Some(client) = self.with.client
             && !self.done.forwarded_for
         {
@@ -311,9 +318,6 @@ impl Writer<'_> {
             self.forwarded_element();
             self.out.extend_from_slice(b"\r\n");
         }
-        if !self.done.request_id {
-            push(self.out, b"X-Request-Id", self.with.request_id.as_bytes());
-        }
         if let Some(name) = self.with.via {
             push_via(self.out, self.head.version(), name);
         }
@@ -325,6 +329,18 @@ impl Writer<'_> {
 
 /// Without brackets or port; IPv4 in its own form, also where an IPv6 socket accepted it.
 fn push_address(out: &mut Vec<u8>, address: IpAddr) {
-    use std::io::Write as _;
-    write!(out, "{}", address.to_canonical()).expect("writing into memory cannot fail");
+    match address.to_canonical() {
+        // Most are: the general formatter takes longer than the rest of the head.
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                push_decimal(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(address) => {
+            write!(out, "{address}").expect("writing into memory cannot fail");
+        }
+    }
 }

@@ -67,6 +67,8 @@ pub struct ResponseForwarding<'a> {
 ///
 /// An informational head must not go to an HTTP/1.0 client at all.
 pub fn forward_response(head: &ResponseHead, with: &ResponseForwarding<'_>, out: &mut Vec<u8>) {
+    // What we add takes less than this, unless a cookie is long.
+    out.reserve(head.fields().bytes.len() + 300);
     out.extend_from_slice(b"HTTP/1.1 ");
     push_decimal(out, u64::from(head.status()));
     out.push(b' ');

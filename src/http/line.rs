@@ -1,6 +1,6 @@
 //! Finds the lines of a head as it arrives; a line ends in CRLF and nothing else.
 
-use super::syntax::is_value;
+use super::syntax::find_control;
 
 /// Why a head cannot be cut into lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +34,8 @@ impl LineFault {
 }
 
 /// Cuts lines from bytes that grow between calls. Each byte is looked at once, however slowly they
-/// arrive: without that a client that sends one byte at a time costs the square of its head.
+/// arrive: without that a client that sends one byte at a time costs the square of its head. What
+/// no later byte can make right is refused at once: a TLS greeting has no line to wait for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lines {
     /// Where the next line starts.
@@ -43,40 +44,27 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// The next line without its CRLF, once it is complete; `bytes` starts as in the call before.
+    /// The next line without its CRLF, once it is complete; it holds no control but tab. `bytes`
+    /// starts as in the call before.
     pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Option<(usize, usize)>, LineFault> {
-        let Some(offset) = memchr::memchr(b'\n', &bytes[self.searched..]) else {
-            self.examine_rest(bytes)?;
+        let Some(end) = find_control(bytes, self.searched) else {
+            self.searched = bytes.len();
             return Ok(None);
         };
-        let lf = self.searched + offset;
-        if lf == self.start || bytes[lf - 1] != b'\r' {
-            return Err(LineFault::BareLf);
+        match (bytes[end], bytes.get(end + 1)) {
+            (b'\r', Some(b'\n')) => {
+                let line = (self.start, end);
+                self.start = end + 2;
+                self.searched = self.start;
+                Ok(Some(line))
+            }
+            (b'\r', None) => {
+                self.searched = end;
+                Ok(None)
+            }
+            (b'\r', Some(_)) => Err(LineFault::BareCr),
+            (b'\n', _) => Err(LineFault::BareLf),
+            (_, _) => Err(LineFault::Control),
         }
-        let line = (self.start, lf - 1);
-        if !is_value(&bytes[line.0..line.1]) {
-            return Err(fault_in(&bytes[line.0..line.1]));
-        }
-        self.start = lf + 1;
-        self.searched = lf + 1;
-        Ok(Some(line))
     }
-
-    /// Refuses at once what no later byte can make right: a TLS greeting has no line to wait for.
-    fn examine_rest(&mut self, bytes: &[u8]) -> Result<(), LineFault> {
-        // A CR at the end may get its LF; it is looked at again with the next byte.
-        let end = if bytes.ends_with(b"\r") { bytes.len() - 1 } else { bytes.len() };
-        let from = self.searched.min(end);
-        if !is_value(&bytes[from..end]) {
-            return Err(fault_in(&bytes[from..end]));
-        }
-        self.searched = end.max(self.searched);
-        Ok(())
-    }
-}
-
-#[cold]
-fn fault_in(bytes: &[u8]) -> LineFault {
-    let first = bytes.iter().find(|byte| **byte < b' ' && **byte != b'\t' || **byte == 0x7f);
-    if first == Some(&b'\r') { LineFault::BareCr } else { LineFault::Control }
 }

@@ -39,57 +39,59 @@ impl Name {
         1 << self as u8
     }
 
-    /// What the token `name` is.
+    /// What the token `name`, which holds no `_`, is. Its length rules out most names at once.
     pub(super) fn of(name: &[u8]) -> Self {
-        let known = Self::spelled(name);
-        // No known name holds an underscore.
-        if known == Self::Other && name.len() <= LONGEST && name.contains(&b'_') {
-            return Self::underscored(name);
-        }
-        known
-    }
-
-    #[cold]
-    fn underscored(name: &[u8]) -> Self {
-        let mut dashed = [0_u8; LONGEST];
-        for (to, from) in dashed.iter_mut().zip(name) {
-            *to = if *from == b'_' { b'-' } else { *from };
-        }
-        match Self::spelled(&dashed[..name.len()]) {
-            Self::Other => Self::Other,
-            _ => Self::Lookalike,
-        }
-    }
-
-    fn spelled(name: &[u8]) -> Self {
         let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
+        match name.len() {
+            2 if is("te") => Self::Te,
+            3 if is("via") => Self::Via,
+            4 if is("host") => Self::Host,
+            5 if is("proxy") => Self::Proxy,
+            6 if is("expect") => Self::Expect,
+            7 if is("trailer") => Self::Trailer,
+            7 if is("upgrade") => Self::Upgrade,
+            9 if is("forwarded") => Self::Forwarded,
+            9 if is("x-real-ip") => Self::ForwardedOther,
+            10 if is("connection") => Self::Connection,
+            10 if is("keep-alive") => Self::KeepAlive,
+            12 if is("content-type") => Self::ContentType,
+            12 if is("proxy-status") => Self::ProxyStatus,
+            12 if is("x-request-id") => Self::RequestId,
+            13 if is("server-timing") => Self::ServerTiming,
+            14 if is("content-length") => Self::ContentLength,
+            14 if is("http2-settings") => Self::Http2Settings,
+            15 if is("x-forwarded-for") => Self::ForwardedFor,
+            16 if is("x-forwarded-host") => Self::ForwardedHost,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            17 if is("x-forwarded-proto") => Self::ForwardedProto,
+            _ => Self::by_prefix(name),
+        }
+    }
+
+    fn by_prefix(name: &[u8]) -> Self {
         let starts = |text: &str| {
             name.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()))
         };
-        // The first letter rules out most names at once.
-        match name.first().map(u8::to_ascii_lowercase) {
-            Some(b'c') if is("connection") => Self::Connection,
-            Some(b'c') if is("content-length") => Self::ContentLength,
-            Some(b'c') if is("content-type") => Self::ContentType,
-            Some(b'e') if is("expect") => Self::Expect,
-            Some(b'f') if is("forwarded") => Self::Forwarded,
-            Some(b'h') if is("host") => Self::Host,
-            Some(b'h') if is("http2-settings") => Self::Http2Settings,
-            Some(b'k') if is("keep-alive") => Self::KeepAlive,
-            Some(b'p') if is("proxy-status") => Self::ProxyStatus,
-            Some(b'p') if is("proxy") || starts("proxy-") => Self::Proxy,
-            Some(b's') if is("server-timing") => Self::ServerTiming,
-            Some(b't') if is("te") => Self::Te,
-            Some(b't') if is("trailer") => Self::Trailer,
-            Some(b't') if is("transfer-encoding") => Self::TransferEncoding,
-            Some(b'u') if is("upgrade") => Self::Upgrade,
-            Some(b'v') if is("via") => Self::Via,
-            Some(b'x') if is("x-forwarded-for") => Self::ForwardedFor,
-            Some(b'x') if is("x-forwarded-proto") => Self::ForwardedProto,
-            Some(b'x') if is("x-forwarded-host") => Self::ForwardedHost,
-            Some(b'x') if starts("x-forwarded-") || is("x-real-ip") => Self::ForwardedOther,
-            Some(b'x') if is("x-request-id") => Self::RequestId,
-            _ => Self::Other,
+        match name.first() {
+            Some(b'p' | b'P') if starts("proxy-") => Self::Proxy,
+            Some(b'x' | b'X') if starts("x-forwarded-") => Self::ForwardedOther,
+            Some(_) | None => Self::Other,
+        }
+    }
+
+    /// What the token `name`, which holds a `_`, is.
+    #[cold]
+    pub(super) fn of_underscored(name: &[u8]) -> Self {
+        let mut dashed = [0_u8; LONGEST];
+        let Some(dashed) = dashed.get_mut(..name.len()) else {
+            return Self::Other;
+        };
+        for (to, from) in dashed.iter_mut().zip(name) {
+            *to = if *from == b'_' { b'-' } else { *from };
+        }
+        match Self::of(dashed) {
+            Self::Other => Self::Other,
+            _ => Self::Lookalike,
         }
     }
 }

@@ -282,7 +282,8 @@ impl RequestHead {
         self.line.method == Method::Head
     }
 
-    /// What answers to it depend on.
+    /// What answers to it depend on. Its upgrade is the client's wish: where it is not forwarded,
+    /// the caller makes it [`Upgrade::Refused`].
     pub fn asked(&self) -> Asked {
         let upgrade = match self.upgrade() {
             Some(_) => Upgrade::Allowed,

@@ -1,4 +1,4 @@
-//! The characters that each part of a head may hold, and how lists of them are cut (RFC 9110 §5.6).
+//! The characters that each part of a head may hold, and how lists are cut (RFC 9110 §5.6).
 
 /// Whether `byte` may stand in a token: a method or a field name.
 pub(super) const fn is_token_byte(byte: u8) -> bool {
@@ -22,26 +22,60 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
         )
 }
 
-/// [`is_token_byte`] as a table: it is asked for every byte of every field name.
-pub(super) static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
+/// What a byte is in a token: the two are asked for in one look at every byte of every field name.
+pub(super) static TOKEN: [u8; 256] = {
+    let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = is_token_byte(byte as u8);
+        if is_token_byte(byte as u8) {
+            table[byte] = if byte as u8 == b'_' { IN_TOKEN | UNDERSCORE } else { IN_TOKEN };
+        }
         byte += 1;
     }
     table
 };
 
+/// In [`TOKEN`]: may stand in a token.
+pub(super) const IN_TOKEN: u8 = 1;
+/// In [`TOKEN`]: is `_`.
+pub(super) const UNDERSCORE: u8 = 2;
+
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)])
+    !bytes.is_empty() && bytes.iter().all(|byte| TOKEN[usize::from(*byte)] != 0)
 }
 
-/// Whether `bytes` holds no control but tab, and no DEL. Written without an early exit, so that it
-/// is compiled to vector instructions.
-pub(super) fn is_value(bytes: &[u8]) -> bool {
-    let bad = |byte: u8| u8::from(byte < b' ') & u8::from(byte != b'\t') | u8::from(byte == 0x7f);
-    bytes.iter().fold(0, |found, byte| found | bad(*byte)) == 0
+/// Whether `byte` is a control, tab excepted, or DEL: no part of a head may hold it.
+pub(super) fn is_control(byte: u8) -> bool {
+    byte < b' ' && byte != b'\t' || byte == 0x7f
+}
+
+/// The place of the first control in `bytes` at or after `from`; see [`is_control`].
+///
+/// Every byte of every head passes here: eight are looked at in one step.
+pub(super) fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(eight) = bytes[at..].first_chunk::<8>() {
+        match first_suspect(u64::from_le_bytes(*eight)) {
+            None => at += 8,
+            Some(offset) if bytes[at + offset] == b'\t' => at += offset + 1,
+            Some(offset) => return Some(at + offset),
+        }
+    }
+    bytes[at..].iter().position(|byte| is_control(*byte)).map(|offset| at + offset)
+}
+
+/// The first byte of `word`, lowest first, that is below a space or is DEL.
+///
+/// Subtracting borrows into a byte's high bit where the byte is smaller; the borrow spoils bytes
+/// above that one, never below, so the lowest hit is exact.
+fn first_suspect(word: u64) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    let not_delete = word ^ (ONES * 0x7f);
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let is_delete = not_delete.wrapping_sub(ONES) & !not_delete;
+    let found = (below_space | is_delete) & HIGHS;
+    (found != 0).then_some((found.trailing_zeros() / 8) as usize)
 }
 
 /// `bytes` without the spaces and tabs around it.

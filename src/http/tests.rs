@@ -1,6 +1,13 @@
 //! Tests of `http` that concern more than one of its files.
 
+mod abuse;
+mod answers;
+mod bodies;
+mod differential;
 mod exchange;
+mod incremental;
+mod peers;
+mod properties;
 
 use super::*;
 

@@ -13,8 +13,13 @@ pub(super) fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends `field` as it was sent, the spaces around its value apart: nearly always the very bytes.
 pub(super) fn push_field(out: &mut Vec<u8>, field: &Field<'_>) {
-    push(out, field.name, field.value);
+    let Field { name, value, line, .. } = *field;
+    let is_plain = line.len() == name.len() + ": ".len() + value.len() + "\r\n".len()
+        && line[name.len()..].starts_with(b": ")
+        && line.ends_with(b"\r\n");
+    if is_plain { out.extend_from_slice(line) } else { push(out, name, value) }
 }
 
 pub(super) fn push_length(out: &mut Vec<u8>, length: u64) {
