@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
+use crate::admin::Probe;
 use crate::config::{
-    Config, ConfigErrors, Context, Environment, Layers, Setting, Work, describe, resolve,
+    Admin, Config, ConfigErrors, Context, Environment, Layers, Setting, Work, describe, resolve,
 };
 use args::{Arguments, RunFlags, Subcommand};
 
@@ -47,6 +48,24 @@ pub enum Invocation {
         /// 1 to 256.
         count: NonZeroU16,
     },
+    /// Show what a running instance is doing.
+    Requests {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// Only of this slot.
+        slot: Option<u16>,
+        /// Text for people or JSON.
+        format: StatusFormat,
+    },
+    /// Say by the exit code whether a running instance is well.
+    Health {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// What to ask.
+        probe: Probe,
+        /// Where to ask if no instance has a control socket.
+        admin: Admin,
+    },
     /// End a running instance gracefully.
     Stop {
         /// Which; none: the only one.
@@ -58,7 +77,7 @@ pub enum Invocation {
     Print(String),
 }
 
-/// How `status` answers.
+/// How `status` and `requests` answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusFormat {
     /// For people.
@@ -136,6 +155,19 @@ pub fn parse(
         Some(Subcommand::Scale { name, count }) => {
             return Ok(control(Invocation::Scale { name, count }));
         }
+        Some(Subcommand::Requests { name, slot, json }) => {
+            let format = if json { StatusFormat::Json } else { StatusFormat::Text };
+            return Ok(control(Invocation::Requests { name, slot, format }));
+        }
+        Some(Subcommand::Health { probe, name, place }) => {
+            let admin = reader.admin(&place.into())?;
+            let probe = match probe {
+                args::Probe::Live => Probe::Live,
+                args::Probe::Ready => Probe::Ready,
+                args::Probe::Startup => Probe::Startup,
+            };
+            return Ok(control(Invocation::Health { name, probe, admin }));
+        }
         Some(Subcommand::Stop { name }) => return Ok(control(Invocation::Stop { name })),
         Some(Subcommand::Completions { shell }) => {
             return Ok(control(Invocation::Completions(shell)));
@@ -203,6 +235,12 @@ impl Reader<'_> {
             }
         }
         Ok(Invocation::Check(Box::new(Check { config, command: given, settings })))
+    }
+
+    /// The admin address that an instance with this configuration has.
+    fn admin(&self, flags: &RunFlags) -> Result<Admin, CliError> {
+        let layers = self.layers(flags, DefaultFile::Here)?;
+        Ok(resolve(layers, Work::Unstated, self.context())?.admin)
     }
 
     fn context(&self) -> Context<'_> {

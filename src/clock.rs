@@ -1,10 +1,55 @@
 //! The one place that reads the clock; everything else is told the time.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// The monotonic time.
 #[expect(clippy::disallowed_methods, reason = "this is where the ban points to")]
 #[must_use]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// When a thread last went round its loop, for other threads to see.
+#[derive(Debug)]
+pub struct Pulse {
+    epoch: Instant,
+    beat_ms: AtomicU64,
+}
+
+impl Pulse {
+    /// Begins with a beat.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { epoch: now, beat_ms: AtomicU64::new(0) }
+    }
+
+    /// The thread goes round.
+    pub fn beat(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.epoch).as_millis();
+        self.beat_ms.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long ago that was.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        let beat = Duration::from_millis(self.beat_ms.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.epoch).saturating_sub(beat)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pulse_ages_from_its_last_beat() {
+        let start = now();
+        let after = |s| start + Duration::from_secs(s);
+        let pulse = Pulse::new(start);
+        assert_eq!(pulse.age(after(3)), Duration::from_secs(3));
+        pulse.beat(after(4));
+        assert_eq!(pulse.age(after(6)), Duration::from_secs(2));
+        assert_eq!(pulse.age(start), Duration::ZERO);
+    }
 }

@@ -14,6 +14,7 @@ mod host;
 pub mod http;
 mod link;
 pub mod logs;
+pub mod metrics;
 pub mod policy;
 mod preload;
 pub mod supervisor;
@@ -32,7 +33,7 @@ use tokio::sync::mpsc;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use admin::{ControlSocket, NameTaken};
+use admin::{AdminListener, Entrances, NameTaken, Process};
 use config::{Config, Listeners};
 use dispatch::{Bound, DispatchSettings, FrontSettings, ReadyWhen, Wires};
 use link::orders::ORDERS_MAX;
@@ -100,6 +101,8 @@ fn run_logged(
     }
     // Bound before the first worker starts: what cannot be had ends the start, not the pool.
     let bound = bind(&config.listen)?;
+    let process = if sys::child::is_pid_1() { Process::First } else { Process::Other };
+    let admin = admin::bind(&config.admin, process)?;
     let control = host.take_name(config)?;
     let name = control.as_ref().map_or(config.name.as_str(), |control| control.name.as_str());
     let terminal = match std::io::stderr().is_terminal() && std::io::stdin().is_terminal() {
@@ -107,11 +110,22 @@ fn run_logged(
         false => Terminal::No,
     };
     host::announce(config, &host, terminal);
+    if let Some(admin) = &admin {
+        tracing::info!("admin on {}", admin.url());
+    }
     let balance = Arc::new(Mutex::new(Balance::new()));
     let (orders, orders_out) = mpsc::channel(ORDERS_MAX);
     let (reports_in, reports) = mpsc::channel(ORDERS_MAX);
     let settings = dispatch_settings(config, &host, bound);
-    let wires = Wires { balance: Arc::clone(&balance), orders: orders_out, reports: reports_in };
+    let (recorder, counts) = metrics::requests(refusal_codes());
+    let pulse = Arc::new(clock::Pulse::new(started));
+    let wires = Wires {
+        balance: Arc::clone(&balance),
+        orders: orders_out,
+        reports: reports_in,
+        recorder,
+        pulse: Arc::clone(&pulse),
+    };
     let parts = Parts {
         name: name.to_owned(),
         fleet: Fleet::new(clock::now(), fleet_settings(config, &host)),
@@ -123,8 +137,12 @@ fn run_logged(
         started,
         terminal,
         ready_path: config.workers.ready_path.clone(),
+        ready_min: config.ready_min,
+        admin: admin.as_ref().map(AdminListener::url),
     };
-    let ending = run_control(parts, reports, control, settings, wires)?;
+    let entrances =
+        Entrances { control, listener: admin, pulse, counts, app_path: config.metrics_app.clone() };
+    let ending = run_control(parts, reports, &entrances, settings, wires)?;
     Ok(explain(config, &ending))
 }
 
@@ -133,7 +151,7 @@ fn run_logged(
 fn run_control(
     parts: Parts,
     reports: mpsc::Receiver<link::orders::Report>,
-    control: Option<ControlSocket>,
+    entrances: &Entrances,
     settings: DispatchSettings,
     wires: Wires,
 ) -> anyhow::Result<Ending> {
@@ -149,28 +167,21 @@ fn run_control(
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
     let ending = runtime.block_on(async {
         let supervise = Supervisor::new(parts).run(reports, requests, signals);
-        tokio::pin!(supervise);
-        let serve = async {
-            match &control {
-                Some(control) => admin::serve(control, requests_in).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            ending = &mut supervise => ending,
-            served = serve => {
-                if let Err(error) = served {
-                    tracing::warn!(%error, "the control socket is gone; the pool runs on");
-                }
-                supervise.await
-            }
+            ending = supervise => ending,
+            never = entrances.serve(requests_in) => match never {},
         }
     });
     if reactor.join().is_err() {
         tracing::error!("the reactor ended by a panic");
     }
     Ok(ending)
+}
+
+/// The reason code of every request that is refused for what it is.
+fn refusal_codes() -> impl Iterator<Item = &'static str> {
+    http::Refusal::ALL.into_iter().map(http::Refusal::code).chain(["body_too_large"])
 }
 
 fn start_reactor(settings: DispatchSettings, wires: Wires) -> anyhow::Result<JoinHandle<()>> {

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tenfold::admin::{self, client};
+use tenfold::admin;
+use tenfold::admin::client::{self, Found};
 use tenfold::cli::{self, Invocation, StatusFormat};
 use tenfold::config::Environment;
 use tenfold::supervisor::guardian;
@@ -53,6 +54,24 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
             let socket = client::find(&directories, name.as_deref())?;
             let count = block_on(client::scale(&socket, count.get()))?;
             print(&format!("{count} workers"))?;
+        }
+        Invocation::Requests { name, slot, format } => {
+            let socket = client::find(&directories, name.as_deref())?;
+            let requests = block_on(client::requests(&socket))?;
+            match format {
+                StatusFormat::Text => print(&admin::requests_table(&requests, slot))?,
+                StatusFormat::Json => print(&serde_json::to_string(&requests)?)?,
+            }
+        }
+        Invocation::Health { name, probe, admin } => {
+            let ask = client::health(&directories, name.as_deref(), &admin, probe);
+            match block_on(ask)? {
+                Found::Healthy(text) => print(&text)?,
+                Found::Unhealthy(text) => {
+                    print(&text)?;
+                    return Ok(Exit::Failed.into());
+                }
+            }
         }
         Invocation::Stop { name } => {
             let socket = client::find(&directories, name.as_deref())?;

@@ -47,6 +47,7 @@ fn modules_import_only_what_is_below_them() {
         ("logs", &["*"]),
         ("config", &["*"]),
         ("http", &["*"]),
+        ("metrics", &["*"]),
         ("link", &["supervisor", "dispatch", "admin", "cli"]),
         ("supervisor", &["dispatch", "admin", "cli"]),
         ("dispatch", &["supervisor", "admin", "cli"]),

@@ -1,4 +1,4 @@
-//! The other end of the control socket, for the command line.
+//! The other end of the control socket, and of the admin listener, for the command line.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request as HttpRequest, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
+use super::listener;
 use super::server::Count;
-use crate::supervisor::request::Status;
+use crate::config::Admin;
+use crate::supervisor::request::{RequestStatus, Status};
 
 /// A master that does not answer within this is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -67,6 +70,79 @@ pub async fn status(socket: &Path) -> anyhow::Result<Status> {
     serde_json::from_slice(&body).context("the master's answer is not a status")
 }
 
+/// What is under way, the oldest first.
+///
+/// # Errors
+/// As [`status`].
+pub async fn requests(socket: &Path) -> anyhow::Result<Vec<RequestStatus>> {
+    let body = call(socket, Method::GET, "/requests", Bytes::new()).await?;
+    serde_json::from_slice(&body).context("the master's answer is not a list of requests")
+}
+
+/// What to ask about a master's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Does it live.
+    Live,
+    /// Should it get traffic.
+    Ready,
+    /// Has it started.
+    Startup,
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is as it should be; what it says: `ready 4/4`.
+    Healthy(String),
+    /// It is not; why.
+    Unhealthy(String),
+}
+
+/// Asks by the control socket of the instance of this name, or of the only one. That needs no
+/// configuration, and works whatever became of the admin address. Where no instance has a control
+/// socket (no writable directory), asks at the admin address.
+///
+/// # Errors
+/// Nobody can be asked, or the answer is not one.
+pub async fn health(
+    directories: &[PathBuf],
+    name: Option<&str>,
+    admin: &Admin,
+    probe: Probe,
+) -> anyhow::Result<Found> {
+    let path = match probe {
+        Probe::Live => "/livez",
+        Probe::Ready => "/readyz",
+        Probe::Startup => "/startupz",
+    };
+    let ask = async {
+        let nobody = name.is_none() && instances(directories).is_empty();
+        match listener::reachable(admin).filter(|_| nobody) {
+            Some(addresses) => {
+                let stream = TcpStream::connect(&*addresses).await;
+                let stream = stream.with_context(|| {
+                    format!("no instance is running, and none at the admin address {addresses:?}")
+                })?;
+                exchange(stream, Method::GET, path, Bytes::new()).await
+            }
+            None => {
+                let socket = find(directories, name)?;
+                let stream = UnixStream::connect(&socket).await.map_err(explain)?;
+                exchange(stream, Method::GET, path, Bytes::new()).await
+            }
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, ask).await;
+    let (status, body) = answer.context("the master does not answer")??;
+    let text = String::from_utf8_lossy(&body).trim_end().to_owned();
+    Ok(match status {
+        StatusCode::OK => Found::Healthy(text),
+        _ if text.is_empty() => Found::Unhealthy(format!("the master answered {status}")),
+        _ => Found::Unhealthy(text),
+    })
+}
+
 /// Changes the number of workers; returns the number as taken into bounds.
 ///
 /// # Errors
@@ -96,15 +172,27 @@ pub async fn stop(socket: &Path, patience: Duration) -> anyhow::Result<()> {
 }
 
 async fn call(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
-    let exchange = exchange(socket, method, path, body);
+    let exchange = async {
+        let stream = UnixStream::connect(socket).await.map_err(explain)?;
+        let (status, body) = exchange(stream, method, path, body).await?;
+        match status {
+            StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
+            StatusCode::SERVICE_UNAVAILABLE => bail!("the master is busy or ending"),
+            other => bail!("the master answered {other}: {}", String::from_utf8_lossy(&body)),
+        }
+    };
     match tokio::time::timeout(PATIENCE, exchange).await {
         Ok(outcome) => outcome.with_context(|| format!("control socket {}", socket.display())),
         Err(_) => bail!("the master does not answer on {}", socket.display()),
     }
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
-    let stream = UnixStream::connect(socket).await.map_err(explain)?;
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> anyhow::Result<(StatusCode, Bytes)> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let request = HttpRequest::builder()
@@ -121,19 +209,14 @@ async fn exchange(socket: &Path, method: Method, path: &str, body: Bytes) -> any
     };
     tokio::pin!(connection);
     tokio::pin!(answer);
-    let (status, body) = tokio::select! {
+    tokio::select! {
         biased;
-        answer = &mut answer => answer?,
+        answer = &mut answer => answer,
         // The connection drives the exchange; it ends early only by an error.
         ended = &mut connection => {
             ended?;
-            answer.await?
+            answer.await
         }
-    };
-    match status {
-        StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
-        StatusCode::SERVICE_UNAVAILABLE => bail!("the master is busy or ending"),
-        other => bail!("the master answered {other}: {}", String::from_utf8_lossy(&body)),
     }
 }
 

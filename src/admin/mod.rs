@@ -1,11 +1,27 @@
-//! The control socket: how `tenfold status`, `scale` and `stop` reach a running master.
+//! How people and machines look at a running master: the control socket and the admin listener.
 //!
-//! HTTP and JSON over a Unix socket that only its owner and root may use: its mode is 0600, and the
-//! peer's user is checked besides, because some systems ignore a socket's mode.
+//! The control socket (HTTP and JSON on a Unix path, for its owner and root) also changes things;
+//! the admin listener (HTTP on TCP) only shows them. Both live on the control thread, so no load on
+//! the reactor delays a probe, and neither touches a worker, but for `/metrics/app`.
 
+mod app_metrics;
 pub mod client;
+mod collect;
+mod entrances;
+mod exposition;
+mod health;
+mod listener;
+mod metrics;
+mod requests;
 mod server;
+mod sources;
 mod table;
 
-pub(crate) use server::{ControlSocket, NameTaken, serve};
+pub use client::Probe;
+pub(crate) use entrances::Entrances;
+pub(crate) use listener::{AdminListener, Process, bind};
+pub use metrics::{METRICS, Metric};
+pub use requests::requests_table;
+pub(crate) use server::{ControlSocket, NameTaken};
+use sources::Sources;
 pub use table::table;

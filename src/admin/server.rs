@@ -5,17 +5,17 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
 
+use super::{Sources, health, requests};
 use crate::config::Name;
-use crate::supervisor::request::{Request, Status};
+use crate::supervisor::request::{Request, RequestStatus, Status};
 use crate::sys::socket::{self, ListenOptions};
 
 /// How many other names are tried where the name was only derived from a directory.
@@ -95,17 +95,15 @@ impl Drop for ControlSocket {
 ///
 /// # Errors
 /// Only at the start: the socket could not be registered with the runtime.
-pub(crate) async fn serve(
-    socket: &ControlSocket,
-    requests: mpsc::Sender<Request>,
-) -> io::Result<()> {
+pub(super) async fn serve(socket: &ControlSocket, sources: Sources) -> io::Result<()> {
     let listener = std::os::unix::net::UnixListener::from(socket.listener.try_clone()?);
     let listener = Guarded(UnixListener::from_std(listener)?);
-    let router = Router::new()
+    let router = health::routes()
         .route("/status", get(status))
+        .route("/requests", get(in_flight))
         .route("/scale", post(scale))
         .route("/stop", post(stop))
-        .with_state(requests);
+        .with_state(sources);
     axum::serve(listener, router).await
 }
 
@@ -141,36 +139,31 @@ fn is_allowed(stream: &UnixStream) -> bool {
     socket::peer_credentials(stream.as_fd()).is_ok_and(|peer| peer.uid == 0 || peer.uid == own)
 }
 
-type Requests = State<mpsc::Sender<Request>>;
-
 /// What `POST /scale` takes and gives.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Count {
     pub(super) workers: u16,
 }
 
-async fn status(State(requests): Requests) -> Result<Json<Status>, StatusCode> {
-    ask(&requests, Request::Status).await.map(Json)
+pub(super) async fn status(State(sources): State<Sources>) -> Result<Json<Status>, StatusCode> {
+    sources.ask(Request::Status).await.map(Json)
+}
+
+async fn in_flight(State(sources): State<Sources>) -> Result<Json<Vec<RequestStatus>>, StatusCode> {
+    let asked = sources.ask(Request::Requests).await?;
+    let in_flight = asked.answer.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(Json(requests::shown(in_flight, &asked.slots)))
 }
 
 async fn scale(
-    State(requests): Requests,
+    State(sources): State<Sources>,
     Json(Count { workers }): Json<Count>,
 ) -> Result<Json<Count>, StatusCode> {
-    let workers = ask(&requests, |reply| Request::Scale(workers, reply)).await?;
+    let workers = sources.ask(|reply| Request::Scale(workers, reply)).await?;
     Ok(Json(Count { workers }))
 }
 
-async fn stop(State(requests): Requests) -> Result<StatusCode, StatusCode> {
-    ask(&requests, Request::Stop).await?;
+async fn stop(State(sources): State<Sources>) -> Result<StatusCode, StatusCode> {
+    sources.ask(Request::Stop).await?;
     Ok(StatusCode::ACCEPTED)
-}
-
-async fn ask<T>(
-    requests: &mpsc::Sender<Request>,
-    request: impl FnOnce(oneshot::Sender<T>) -> Request,
-) -> Result<T, StatusCode> {
-    let (reply, answer) = oneshot::channel();
-    requests.try_send(request(reply)).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    answer.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
 }

@@ -67,6 +67,29 @@ pub(super) enum Subcommand {
         #[arg(value_name = "N", value_parser = count, allow_negative_numbers = true)]
         count: NonZeroU16,
     },
+    /// Show the requests of a running instance that are under way, the oldest first
+    Requests {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// Only those of one slot
+        #[arg(long, value_name = "N")]
+        slot: Option<u16>,
+        /// One JSON list
+        #[arg(long, conflicts_with = "slot")]
+        json: bool,
+    },
+    /// Exit with 0 if a running instance is well, with 1 if not: for exec probes
+    Health {
+        /// What to ask
+        #[arg(value_enum, default_value = "ready")]
+        probe: Probe,
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
     /// End a running instance gracefully
     Stop {
         /// Which instance; not needed if only one runs
@@ -83,6 +106,34 @@ pub(super) enum Subcommand {
         /// For which shell
         shell: Shell,
     },
+}
+
+/// What `health` asks.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum Probe {
+    /// Does it live
+    Live,
+    /// Should it get traffic
+    Ready,
+    /// Has it started
+    Startup,
+}
+
+/// Where to ask if no instance has a control socket.
+#[derive(Args, Debug, Default)]
+pub(super) struct Place {
+    /// The instance's admin address
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Its configuration file [default: $TENFOLD_CONFIG, then ./tenfold.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl From<Place> for RunFlags {
+    fn from(Place { admin, config }: Place) -> Self {
+        Self { admin, config, ..Self::default() }
+    }
 }
 
 /// Flags of `run`, `check` and `demo`; values stay text until `config` reads them.

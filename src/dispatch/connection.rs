@@ -54,8 +54,12 @@ impl Reactor {
                 return Turn::Gone;
             };
             match accept::accept(listener.socket.as_fd()) {
-                Ok(accepted) if listener.mode == Mode::Request => self.arrive(id, accepted),
+                Ok(accepted) if listener.mode == Mode::Request => {
+                    self.recorder.accepted();
+                    self.arrive(id, accepted);
+                }
                 Ok(accepted) => {
+                    self.recorder.accepted();
                     let peer = match accepted.peer {
                         Peer::Ip(address) => Some(address),
                         Peer::Unix => None,
@@ -96,6 +100,7 @@ impl Reactor {
         };
         if !self.front.has_room() {
             refuse::turn_away(accepted.stream, Protocol::Http);
+            self.recorder.accepted_refused();
             return self.count_shed(clock::now(), "max_connections");
         }
         match Stream::register(accepted.stream, kind) {

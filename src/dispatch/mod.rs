@@ -29,9 +29,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
+use crate::clock::Pulse;
 use crate::config::{Address, Listeners};
 use crate::link::orders::{Order, Report};
 use crate::link::{Connection, Link};
+use crate::metrics::Recorder;
 use crate::policy::{Balance, Grant, ListenerId, QueueBounds, Ticket, WorkerBounds, WorkerId};
 use listener::Listener;
 pub(crate) use listener::{Bound, bind};
@@ -50,10 +52,6 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// How long a worker that has finished may take to exit by itself, before it counts as lingering.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
-
-/// How often idle connections to workers are looked at: often enough to close them before their
-/// workers do, which allow them seconds.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// How long a listener rests, or a channel waits, when the kernel is out of descriptors or memory:
 /// nothing tells when that ends.
@@ -95,7 +93,14 @@ pub(crate) struct Wires {
     pub(crate) balance: Arc<Mutex<Balance>>,
     pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) reports: mpsc::Sender<Report>,
+    /// What the reactor counts; it is the only writer.
+    pub(crate) recorder: Recorder,
+    /// Beats every second while the reactor goes round.
+    pub(crate) pulse: Arc<Pulse>,
 }
+
+/// How often the reactor says that it goes round.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs the reactor on this thread until it is told to quit or control is gone.
 ///
@@ -104,10 +109,13 @@ pub(crate) struct Wires {
 pub(crate) fn run(settings: DispatchSettings, wires: Wires) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (changes_in, changes) = mpsc::channel(tasks::CHANGES_MAX);
-    let Wires { balance, orders, reports } = wires;
+    let mut orders = None;
     let reactor = Rc::new_cyclic(|reactor| {
-        RefCell::new(Reactor::new(settings, balance, (reports, changes_in), reactor))
+        let (from_control, made) = Reactor::new(settings, wires, changes_in, reactor);
+        orders = Some(from_control);
+        RefCell::new(made)
     });
+    let orders = orders.expect("the closure has run");
     runtime.block_on(tasks::run(reactor, orders, changes));
     Ok(())
 }
@@ -142,6 +150,8 @@ struct Reactor {
     /// What the tasks must start or stop waiting on.
     changes: mpsc::Sender<tasks::Change>,
     accepting: Accepting,
+    recorder: Rc<Recorder>,
+    pulse: Arc<Pulse>,
 }
 
 /// Whether the kernel tells which sockets are gone.
@@ -221,24 +231,26 @@ enum Timer {
     Resume(ListenerId),
     /// A worker that finished draining and has not exited.
     Drained(WorkerId),
-    /// What is due every second in request mode.
-    Housekeeping,
     /// What was turned away in the last ten seconds.
     SheddingSummary,
+    /// The next beat of the pulse.
+    Beat,
 }
 
 impl Reactor {
     fn new(
         settings: DispatchSettings,
-        balance: Arc<Mutex<Balance>>,
-        channels: (mpsc::Sender<Report>, mpsc::Sender<tasks::Change>),
+        wires: Wires,
+        changes: mpsc::Sender<tasks::Change>,
         myself: &Weak<RefCell<Self>>,
-    ) -> Self {
-        let (reports, changes) = channels;
+    ) -> (mpsc::Receiver<Order>, Self) {
+        let Wires { balance, orders, reports, recorder, pulse } = wires;
+        let recorder = Rc::new(recorder);
         let deadline_moved = Rc::new(Notify::new());
         let desk = Rc::new(Desk::new(Arc::clone(&balance), Rc::clone(&deadline_moved)));
-        let front = Rc::new(Front::new(settings.front, Rc::clone(&desk), Weak::clone(myself)));
-        Self {
+        let shared = (Rc::clone(&desk), Rc::clone(&recorder));
+        let front = Rc::new(Front::new(settings.front, shared, Weak::clone(myself)));
+        let reactor = Self {
             servers: Servers::new(settings.listeners),
             bound: settings.bound,
             fallback: settings.fallback,
@@ -262,7 +274,20 @@ impl Reactor {
             front,
             changes,
             accepting: Accepting::Yes,
+            recorder,
+            pulse,
+        };
+        (orders, reactor)
+    }
+
+    /// Says that the reactor goes round, and does what is due every second.
+    fn beat(&mut self, now: Instant) {
+        self.pulse.beat(now);
+        self.front.keep_house(now);
+        for worker in self.links.keys() {
+            self.end_if_idle(*worker);
         }
+        self.after(now + BEAT_EVERY, Timer::Beat);
     }
 
     fn balance(&self) -> MutexGuard<'_, Balance> {
@@ -277,6 +302,13 @@ impl Reactor {
             Order::Drain(worker) => self.drain(now, worker),
             Order::Detach(worker) => self.detach(now, worker),
             Order::StopAccepting => self.stop_accepting(now),
+            // Workers of connection mode have no pool to ask through; dropping the reply says so.
+            Order::FetchApp { worker, path, reply } => {
+                tracing::debug!(%worker, path = &*path, "cannot ask an app in connection mode");
+                drop(reply);
+            }
+            // Connection mode knows of connections only. A reader that has gone needs no answer.
+            Order::Requests(reply) => drop(reply.send(Vec::new())),
             Order::Quit => return tasks::Next::End,
         }
         tasks::Next::GoOn
@@ -306,13 +338,7 @@ impl Reactor {
                         self.report(Report::Drained(worker));
                     }
                 }
-                Timer::Housekeeping => {
-                    self.front.keep_house(now);
-                    for worker in self.links.keys() {
-                        self.end_if_idle(*worker);
-                    }
-                    self.after(now + HOUSEKEEPING, Timer::Housekeeping);
-                }
+                Timer::Beat => self.beat(now),
                 Timer::SheddingSummary => {
                     self.summarise_shedding(now);
                 }

@@ -11,8 +11,7 @@ use serde_json::Value;
 use super::connection::Turn;
 use super::listener::{self, Bound, Listener};
 use super::servers::{Identity, Lifetime, Server};
-use super::{Accepting, Reactor, Standing, Timer, tasks};
-use crate::clock;
+use super::{Accepting, Reactor, Standing, tasks};
 use crate::config::{self, Backlog, ListenOptions};
 use crate::link::orders::{OpenListener, Report};
 use crate::link::said::{ListenRequest, Place, ServerKey, ServerKind};
@@ -124,10 +123,7 @@ impl Reactor {
             OpenListener { id, address: bound.address.clone(), url: bound.url.clone(), mode };
         let listener = Listener::new(id, bound, server, name, how);
         let queue = match mode {
-            Mode::Request => {
-                self.keep_house_from_now_on();
-                self.queues.requests
-            }
+            Mode::Request => self.queues.requests,
             Mode::Connection => self.queues.connections,
         };
         self.balance().open_listener(id, mode, queue);
@@ -135,13 +131,6 @@ impl Reactor {
         self.listeners.insert(id, listener);
         self.report(Report::Opened(opened));
         id
-    }
-
-    fn keep_house_from_now_on(&mut self) {
-        let is_first = !self.listeners.values().any(|listener| listener.mode == Mode::Request);
-        if is_first {
-            self.after(clock::now() + super::HOUSEKEEPING, Timer::Housekeeping);
-        }
     }
 
     /// What is dispatched from a listener: as configured, else by the kind of its server, which the

@@ -99,6 +99,7 @@ impl Tasks {
     }
 
     async fn run(mut self, mut orders: mpsc::Receiver<Order>, mut changes: mpsc::Receiver<Change>) {
+        self.reactor.borrow_mut().beat(clock::now());
         self.set.spawn_local(deadlines(Rc::clone(&self.reactor)));
         loop {
             tokio::select! {

@@ -73,6 +73,48 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every refusal there is.
+    pub const ALL: [Self; 38] = [
+        Self::Line(LineFault::BareLf),
+        Self::Line(LineFault::BareCr),
+        Self::Line(LineFault::Control),
+        Self::Field(FieldFault::Folded),
+        Self::Field(FieldFault::NoColon),
+        Self::Field(FieldFault::NameEmpty),
+        Self::Field(FieldFault::SpaceBeforeColon),
+        Self::Field(FieldFault::NameInvalid),
+        Self::Field(FieldFault::ValueInvalid),
+        Self::LeadingLines,
+        Self::RequestLine,
+        Self::MethodInvalid,
+        Self::MethodTooLong,
+        Self::Connect,
+        Self::Trace,
+        Self::TargetInvalid,
+        Self::TargetFragment,
+        Self::TargetForm,
+        Self::TargetAuthority,
+        Self::TargetTooLong,
+        Self::VersionInvalid,
+        Self::VersionUnsupported,
+        Self::HeadTooLarge,
+        Self::TooManyFields,
+        Self::HostMissing,
+        Self::HostRepeated,
+        Self::HostInvalid,
+        Self::LengthRepeated,
+        Self::LengthInvalid,
+        Self::LengthAndEncoding,
+        Self::EncodingRepeated,
+        Self::EncodingUnsupported,
+        Self::EncodingInOldVersion,
+        Self::ChunkSize,
+        Self::ChunkExtension,
+        Self::ChunkOverhead,
+        Self::ChunkEnd,
+        Self::TrailersTooLarge,
+    ];
+
     /// The status to answer with.
     pub fn status(self) -> u16 {
         self.describe().0

@@ -1,9 +1,9 @@
 //! What control tells the reactor and what the reactor tells control: the only way that the
 //! supervisor and the dispatcher meet, besides the lock around `Balance`.
 //!
-//! Both directions are bounded. Every message is about the life of a worker or a listener, never
-//! about a connection, so their number is bounded by workers, and a full channel means that the
-//! other thread has stopped.
+//! Both directions are bounded. Every message is about the life of a worker or a listener, or asked
+//! by a person, one at a time; never about a connection. So their number is bounded by workers, and a
+//! full channel means that the other thread has stopped.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +11,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
+use crate::metrics::InFlight;
 use crate::policy::{ListenerId, Mode, WorkerId};
 use crate::sys::load::LoadPage;
 
@@ -30,9 +33,17 @@ pub(crate) enum Order {
     Detach(WorkerId),
     /// Take what has connected already, then close every listener.
     StopAccepting,
+    /// Ask this worker's app for a path, outside its limit, and answer with the body of a 200. The
+    /// answer is dropped where the worker cannot be asked: it serves no request-mode listener.
+    FetchApp { worker: WorkerId, path: Arc<str>, reply: oneshot::Sender<Fetched> },
+    /// Tell of the exchanges under way.
+    Requests(oneshot::Sender<Vec<InFlight>>),
     /// End the reactor.
     Quit,
 }
+
+/// The body of an app's answer, or why there is none.
+pub(crate) type Fetched = Result<Vec<u8>, String>;
 
 /// The master's ends of what a worker was started with.
 #[derive(Debug)]

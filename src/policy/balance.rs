@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use self::account::Account;
 pub use self::types::{
-    Admission, Expired, Grant, ListenerView, Load, Mode, Shed, Stalled, Standing, Tally,
+    Admission, Expired, Grant, ListenerView, Load, Mode, Shed, ShedTally, Stalled, Standing, Tally,
     WorkerBounds, WorkerView,
 };
 use super::queue::{Queue, Waiter};
@@ -87,7 +87,7 @@ impl Balance {
         for ticket in &turned_away {
             self.waiting.remove(ticket);
         }
-        self.tally.shed += turned_away.len() as u64;
+        self.tally.shed.add(Shed::Closing, turned_away.len());
         turned_away
     }
 
@@ -250,7 +250,7 @@ impl Balance {
                 shed.push((listener.id, waiter.ticket, Shed::QueueTimeout));
             }
         }
-        self.tally.shed += shed.len() as u64;
+        self.tally.shed.add(Shed::QueueTimeout, shed.len());
         Expired { shed, grants }
     }
 

@@ -126,6 +126,7 @@ impl Supervisor {
     fn tell(&mut self, note: Note) {
         match note {
             Note::Restarting { failure, delay, failures } => {
+                self.restarts.count(failure.cause);
                 let told = self.sequels.insert(failure.worker, Sequel::Restart { delay, failures });
                 debug_assert!(told.is_none(), "a worker dies once");
                 self.tell_of_no_process(failure, delay);

@@ -13,11 +13,13 @@ mod obituary;
 mod probe;
 mod readiness;
 pub mod request;
+pub(crate) mod restarts;
 mod signals;
 mod status;
 mod strangers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::clock;
+use crate::config::ReadyMin;
 use crate::link::orders::{OpenListener, Order, Report};
 use crate::logs::LogHandle;
 use crate::policy::{
@@ -37,7 +40,8 @@ use guardian::Guardian;
 use launch::Launcher;
 use obituary::{Obituary, Sequel};
 use readiness::{Sign, Watched};
-use request::Request;
+use request::{Request, Startup};
+use restarts::Restarts;
 pub(crate) use signals::Signals;
 use signals::Told;
 
@@ -60,6 +64,10 @@ pub(crate) struct Parts {
     pub(crate) terminal: Terminal,
     /// What a worker with a private listener must answer to be ready.
     pub(crate) ready_path: Option<String>,
+    /// How many workers ready at once end the start.
+    pub(crate) ready_min: ReadyMin,
+    /// Where the admin listener is.
+    pub(crate) admin: Option<String>,
 }
 
 /// Whether a person watches.
@@ -93,6 +101,8 @@ pub(crate) struct Supervisor {
     last_words: Option<String>,
     finish: Option<Finish>,
     announced: Announced,
+    startup: Startup,
+    restarts: Restarts,
     stops: Vec<Instant>,
     /// What follows the deaths that are still to be told of.
     sequels: BTreeMap<WorkerId, Sequel>,
@@ -147,6 +157,8 @@ impl Supervisor {
             last_words: None,
             finish: None,
             announced: Announced::Nothing,
+            startup: Startup::Pending,
+            restarts: Restarts::default(),
             stops: Vec::new(),
             sequels: BTreeMap::new(),
             denied: BTreeSet::new(),
@@ -318,10 +330,16 @@ impl Supervisor {
         }
     }
 
-    /// Says once that everything is up.
+    /// Notes that the start is over, and says once that everything is up.
     fn announce_ready(&mut self) {
         let ready = self.ready_count();
-        let wanted = usize::from(self.parts.fleet.count());
+        let count = self.parts.fleet.count();
+        let wanted = usize::from(count);
+        if let Some(count) = NonZeroU16::new(count)
+            && ready >= usize::from(self.parts.ready_min.resolve(count).get())
+        {
+            self.startup = Startup::Done;
+        }
         if self.announced == Announced::Nothing && ready == wanted {
             self.announced = Announced::AllReady;
             let seconds = clock::now().duration_since(self.parts.started).as_secs_f64();

@@ -1,10 +1,20 @@
 //! What people ask of a running master, and the shape of its answer.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-/// The most requests under way: the control socket serves a handful of people.
-pub(crate) const REQUESTS_MAX: usize = 64;
+use super::restarts::Restarts;
+use crate::link::orders::Fetched;
+use crate::logs::Dropped;
+use crate::metrics::InFlight;
+use crate::policy::{Slot, Tally, WorkerId};
+
+/// The most requests under way: one for each of 64 connections of the admin listener, and as many
+/// for the handful of people at the control socket.
+pub(crate) const REQUESTS_MAX: usize = 128;
 
 /// One request; the answer goes through the sender. A dropped sender means that the master ended.
 #[derive(Debug)]
@@ -13,6 +23,86 @@ pub(crate) enum Request {
     /// Have this many workers; answered with the number as taken into bounds.
     Scale(u16, oneshot::Sender<u16>),
     Stop(oneshot::Sender<()>),
+    /// Whether it serves; cheap, for probes.
+    Health(oneshot::Sender<Health>),
+    /// What is under way; answered once the reactor has been asked.
+    Requests(oneshot::Sender<RequestsAsked>),
+    /// What `/metrics` shows of control and dispatch.
+    Facts(oneshot::Sender<Facts>),
+    /// Every ready worker's own metrics; answered once the reactor has been asked.
+    FetchApp(Arc<str>, oneshot::Sender<Vec<AppAsked>>),
+}
+
+/// Whether the pool serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) startup: Startup,
+    pub(crate) stop: Stop,
+    /// Workers that serve now.
+    pub(crate) ready: usize,
+    /// Slots.
+    pub(crate) wanted: usize,
+}
+
+/// Whether `health.ready_min` workers were ready at once, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Startup {
+    Pending,
+    Done,
+}
+
+/// Whether the pool is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    No,
+    Begun,
+}
+
+/// What control and dispatch know, for the metrics.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) status: Status,
+    pub(crate) tally: Tally,
+    pub(crate) restarts: Restarts,
+    pub(crate) dropped: Dropped,
+    /// The master's own.
+    pub(crate) pid: i32,
+    /// The master's own.
+    pub(crate) rss_bytes: u64,
+}
+
+/// The reactor was asked what is under way.
+#[derive(Debug)]
+pub(crate) struct RequestsAsked {
+    /// It knows workers only.
+    pub(crate) slots: BTreeMap<WorkerId, Slot>,
+    pub(crate) answer: oneshot::Receiver<Vec<InFlight>>,
+}
+
+/// One worker's app was asked for its metrics.
+#[derive(Debug)]
+pub(crate) struct AppAsked {
+    pub(crate) slot: Slot,
+    pub(crate) answer: oneshot::Receiver<Fetched>,
+}
+
+/// One exchange under way, as `tenfold requests` and `GET /requests` show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestStatus {
+    /// The slot that has it; none while it is queued.
+    pub slot: Option<u16>,
+    /// The worker that has it.
+    pub worker: Option<u64>,
+    /// Since its head was whole.
+    pub age_ms: u64,
+    /// As it came.
+    pub method: String,
+    /// Without its query.
+    pub path: String,
+    /// Address and port of the peer; none: it came by a Unix socket.
+    pub client: Option<String>,
+    /// `queued`, `waiting`, `responding`, `streaming` or `upgraded`.
+    pub state: String,
 }
 
 /// Everything `tenfold status --json` says. Fields are added, never renamed.
@@ -30,6 +120,9 @@ pub struct Status {
     pub generation: u32,
     /// Seconds since the master started.
     pub uptime_s: u64,
+    /// Where health, metrics and this are read; none: nowhere but here.
+    #[serde(default)]
+    pub admin: Option<String>,
     /// Where it accepts.
     pub listeners: Vec<ListenerStatus>,
     /// Every live worker and every slot that waits for one, by slot.

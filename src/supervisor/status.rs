@@ -1,12 +1,18 @@
 //! Answers what people ask: puts together what control, dispatch and the workers know.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use tokio::sync::oneshot;
 
-use super::request::{ListenerStatus, QueueStatus, Request, Status, Totals, WorkerStatus};
+use super::request::{
+    AppAsked, Facts, Health, ListenerStatus, QueueStatus, Request, RequestsAsked, Status, Stop,
+    Totals, WorkerStatus,
+};
 use super::{Process, Supervisor};
 use crate::clock;
+use crate::link::orders::Order;
 use crate::policy::{
     Event, ListenerView, LiveWorker, Phase, SlotState, SlotView, Standing, StopKind, Tally,
     WorkerLife, WorkerView,
@@ -25,6 +31,58 @@ impl Supervisor {
                 let _ = reply.send(());
                 self.stop(StopKind::Graceful);
             }
+            Request::Health(reply) => drop(reply.send(self.health())),
+            Request::Requests(reply) => drop(reply.send(self.ask_for_requests())),
+            Request::Facts(reply) => drop(reply.send(self.facts(clock::now()))),
+            Request::FetchApp(path, reply) => drop(reply.send(self.ask_apps(&path))),
+        }
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            startup: self.startup,
+            stop: match self.parts.fleet.phase() {
+                Phase::Starting | Phase::Running => Stop::No,
+                Phase::Stopping(_) | Phase::Finished => Stop::Begun,
+            },
+            ready: self.ready_count(),
+            wanted: self.parts.fleet.count().into(),
+        }
+    }
+
+    fn ask_for_requests(&mut self) -> RequestsAsked {
+        let (reply, answer) = oneshot::channel();
+        self.order(Order::Requests(reply));
+        let slots = self.parts.fleet.workers().map(|live| (live.worker, live.slot)).collect();
+        RequestsAsked { slots, answer }
+    }
+
+    /// Asks every ready worker's app for `path`.
+    fn ask_apps(&mut self, path: &Arc<str>) -> Vec<AppAsked> {
+        let ready: Vec<LiveWorker> = self
+            .parts
+            .fleet
+            .workers()
+            .filter(|live| matches!(live.state, WorkerLife::Ready { .. }))
+            .collect();
+        let ask = |live: LiveWorker| {
+            let (reply, answer) = oneshot::channel();
+            let path = Arc::clone(path);
+            self.order(Order::FetchApp { worker: live.worker, path, reply });
+            AppAsked { slot: live.slot, answer }
+        };
+        ready.into_iter().map(ask).collect()
+    }
+
+    fn facts(&self, now: Instant) -> Facts {
+        let pid = nix::unistd::getpid().as_raw();
+        Facts {
+            status: self.status(now),
+            tally: crate::link::lock(&self.parts.balance).tally(),
+            restarts: self.restarts,
+            dropped: self.parts.logs.dropped(),
+            pid,
+            rss_bytes: resident_bytes(pid),
         }
     }
 
@@ -43,6 +101,7 @@ impl Supervisor {
             phase: phase_name(fleet.phase()).to_owned(),
             generation: fleet.workers().map(|live| live.generation.0).max().unwrap_or(1),
             uptime_s: now.duration_since(self.parts.started).as_secs(),
+            admin: self.parts.admin.clone(),
             listeners: self.listener_statuses(now, &queues),
             totals: self.totals(&workers, &slots, tally),
             workers,
@@ -123,7 +182,7 @@ impl Supervisor {
             ready: workers.iter().filter(|worker| worker.state == "ready").count(),
             open: workers.iter().map(|worker| u64::from(worker.open)).sum(),
             accepted: tally.accepted,
-            shed: tally.shed,
+            shed: tally.shed.total(),
             restarts: slots.iter().map(|slot| u64::from(slot.restarts)).sum(),
             dropped_log_lines: dropped.own + dropped.workers,
         }

@@ -50,10 +50,13 @@ pub fn affinity() -> Option<NonZeroU32> {
 /// The limits of the cgroup we are in, version 1 or 2.
 #[must_use]
 pub fn cgroup() -> CgroupLimits {
-    let read = |path: &Path| fs::read_to_string(path).ok();
-    let membership = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
-    let mounts = read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
-    limits(&membership, &mounts, read)
+    limits(&hierarchies(), |path| fs::read_to_string(path).ok())
+}
+
+/// Our soft limit on open files as it is now.
+#[must_use]
+pub fn nofile() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
 }
 
 /// A mounted cgroup hierarchy.
@@ -68,25 +71,39 @@ struct Mount {
     options: String,
 }
 
-fn limits(
-    membership: &str,
-    mountinfo: &str,
-    read: impl Fn(&Path) -> Option<String>,
-) -> CgroupLimits {
+/// A cgroup hierarchy that holds CPU or memory, as we see it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hierarchy {
+    /// Those of our own group and of all its ancestors that are mounted, from the inside out.
+    pub(super) directories: Vec<PathBuf>,
+    /// Version 2.
+    pub(super) is_unified: bool,
+}
+
+/// The hierarchies that we are in.
+pub(super) fn hierarchies() -> Vec<Hierarchy> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    parse_hierarchies(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
+}
+
+fn parse_hierarchies(membership: &str, mountinfo: &str) -> Vec<Hierarchy> {
     let mounts: Vec<Mount> = mountinfo.lines().filter_map(parse_mount).collect();
-    let mut limits = CgroupLimits::default();
-    for line in membership.lines() {
+    let hierarchy = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let is_unified = controllers.is_empty();
-        let Some(mount) = mounts.iter().find(|mount| holds(mount, controllers)) else {
-            continue;
-        };
-        for directory in ancestors(mount, group) {
+        let (controllers, group) = (fields.next()?, fields.next()?);
+        let mount = mounts.iter().find(|mount| holds(mount, controllers))?;
+        let directories = ancestors(mount, group);
+        Some(Hierarchy { directories, is_unified: controllers.is_empty() })
+    };
+    membership.lines().filter_map(hierarchy).collect()
+}
+
+fn limits(hierarchies: &[Hierarchy], read: impl Fn(&Path) -> Option<String>) -> CgroupLimits {
+    let mut limits = CgroupLimits::default();
+    for Hierarchy { directories, is_unified } in hierarchies {
+        for directory in directories {
             let number = |name: &str| read(&directory.join(name));
-            let (cpus, memory) = if is_unified {
+            let (cpus, memory) = if *is_unified {
                 (number("cpu.max").as_deref().and_then(parse_cpu_max), number("memory.max"))
             } else {
                 let quota = number("cpu.cfs_quota_us");
@@ -117,7 +134,8 @@ fn holds(mount: &Mount, controllers: &str) -> bool {
     let mut options = mount.options.split(',');
     mount.kind == "cgroup"
         && options.any(|option| {
-            ["cpu", "memory"].contains(&option) && controllers.split(',').any(|one| one == option)
+            ["cpu", "cpuacct", "memory"].contains(&option)
+                && controllers.split(',').any(|one| one == option)
         })
 }
 
@@ -200,7 +218,8 @@ mod tests {
     fn check(membership: &str, mounts: &str, files: &[(&str, &str)], cpus: f64, memory_mib: u64) {
         let files: HashMap<&Path, &str> =
             files.iter().map(|&(path, text)| (Path::new(path), text)).collect();
-        let found = limits(membership, mounts, |path| files.get(path).map(|&text| text.to_owned()));
+        let hierarchies = parse_hierarchies(membership, mounts);
+        let found = limits(&hierarchies, |path| files.get(path).map(|&text| text.to_owned()));
         let expected = CgroupLimits {
             cpus: (cpus > 0.0).then_some(cpus),
             memory_bytes: (memory_mib > 0).then_some(memory_mib << 20),

@@ -17,6 +17,7 @@ pub mod program;
 pub mod signals;
 pub mod socket;
 pub mod spawn;
+pub mod usage;
 pub mod wait;
 
 /// Keeps forks and tests that count on closing a descriptor apart: between fork and execve, a child

@@ -171,6 +171,8 @@ impl Builder {
             .env("LANG", "C.UTF-8")
             .env("HOME", self.dir.path())
             .env("XDG_RUNTIME_DIR", self.dir.path().join("run"))
+            // Many run at once, and only one could have the default port.
+            .env("TENFOLD_ADMIN", "off")
             .envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Its own group: what a terminal sends to the test runner must not reach it.

@@ -5,13 +5,22 @@ use std::time::Instant;
 use super::exchange::Request;
 use super::front::Front;
 use super::outcome::{Outcome, Reason};
+use super::retry::Failure;
 use crate::clock;
+use crate::metrics::{self, Retry};
 
 impl Front {
     /// A request has ended.
     pub(super) fn note(&self, request: &Request, outcome: Outcome) {
         let now = clock::now();
         let took = now - request.begun;
+        self.recorder.sent(usize::try_from(outcome.bytes).unwrap_or(usize::MAX));
+        self.recorder.finished(&metrics::Outcome {
+            status: outcome.status(),
+            reason: outcome.reason().map(Reason::counted),
+            queued: request.leased.unwrap_or(now) - request.begun,
+            served: request.leased.map(|leased| now - leased),
+        });
         self.count_failure(now, outcome);
         tracing::trace!(
             id = request.id,
@@ -26,6 +35,12 @@ impl Front {
     pub(super) fn note_unread(&self, begun: Instant, outcome: Outcome) {
         let now = clock::now();
         let took = now - begun;
+        self.recorder.finished(&metrics::Outcome {
+            status: outcome.status(),
+            reason: outcome.reason().map(Reason::counted),
+            queued: took,
+            served: None,
+        });
         self.count_failure(now, outcome);
         tracing::trace!(?took, ?outcome, "no request");
     }
@@ -39,7 +54,12 @@ impl Front {
     }
 
     /// A request is sent to a second worker.
-    pub(super) fn count_retry(&self, reason: Reason) {
+    pub(super) fn count_retry(&self, failure: Failure, reason: Reason) {
+        self.recorder.retried(match failure {
+            Failure::Unsent => Retry::Unsent,
+            Failure::Unread => Retry::Unread,
+            Failure::Lost => Retry::Repeatable,
+        });
         tracing::trace!(reason = reason.code(), "sent again");
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Attempt {
     Failed { failure: Failure, reason: Reason },
     /// A response has begun and cannot be finished, or the client must be cut off.
     Aborted(Reason),
+    /// The connection left HTTP, and has ended.
+    Tunnelled { bytes: u64 },
     /// The client left.
     ClientGone,
     /// No response in time, or not a whole one; or the client's body is bad. Nothing was forwarded.
@@ -257,7 +259,7 @@ fn faulted(fault: &Fault, about: (&Moved, &Upstream, &Sent)) -> Attempt {
     };
     tracing::debug!(worker = %upstream.worker, code, "worker failed a request");
     match (moved.stage.get(), fault) {
-        (Stage::Forwarded, _) => Attempt::Aborted(reason),
+        (Stage::Forwarded, _) => Attempt::Aborted(Reason::ResponseCut),
         (Stage::Awaited, Fault::Reset) if sent.whole && upstream.stream.is_unix() => {
             failed(Failure::Unread, reason)
         }
@@ -329,7 +331,8 @@ async fn tunnelled(
     };
     // However it ends, both connections end with it.
     match opened.await {
-        Ok(_) | Err(_) => Attempt::Aborted(Reason::TunnelEnded),
+        Ok((_, out)) => Attempt::Tunnelled { bytes: out },
+        Err(_) => Attempt::Tunnelled { bytes: 0 },
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Request {
     pub(super) id: String,
     /// When its first byte was there.
     pub(super) begun: Instant,
+    /// When it got its lease, the last one if it was sent again.
+    pub(super) leased: Option<Instant>,
     pub(super) body: Body,
     /// Head and body as they go to a worker, as far as they are here.
     pub(super) wire: Vec<u8>,
@@ -106,7 +108,7 @@ impl Request {
         let mut wire = Vec::with_capacity(1024);
         front.forward(&head, (client.peer, trust, &id, upgrade), &mut wire);
         let head_length = wire.len();
-        Ok(Self { head, asked, id, begun, body, wire, head_length })
+        Ok(Self { head, asked, id, begun, leased: None, body, wire, head_length })
     }
 
     /// Whether the client owes nothing more of it.
@@ -166,6 +168,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
             Err(Unserved::Shed(reason)) => return front.answer_shed(client, request, reason).await,
         };
         let leased = clock::now();
+        request.leased = Some(leased);
         let attempt = attempt(front, client, request, (lease, leased)).await;
         match attempt {
             Attempt::Answered(answered) => return finish(front, client, request, answered).await,
@@ -176,10 +179,14 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                     return front.answer_failure(client, request, (502, reason)).await;
                 }
                 sent_again += 1;
-                front.count_retry(reason);
+                front.count_retry(failure, reason);
             }
             Attempt::Aborted(reason) => {
                 front.note(request, Outcome::aborted(reason));
+                return After::Gone;
+            }
+            Attempt::Tunnelled { bytes } => {
+                front.note(request, Outcome::answered(101, bytes));
                 return After::Gone;
             }
             Attempt::ClientGone => {

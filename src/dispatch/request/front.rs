@@ -22,6 +22,7 @@ use crate::http::answer::{Page, content_type};
 use crate::http::{HeadLimits, Trust, TrustedPeers};
 use crate::link::orders::Upstream as Address;
 use crate::link::said::ServerKey;
+use crate::metrics::{Held, Holding, Recorder};
 use crate::policy::{ListenerId, SplitMix64, Standing, WorkerId};
 
 /// How much is read at once. A larger read saves system calls for pages of hundreds of KiB.
@@ -48,6 +49,7 @@ pub(in crate::dispatch) struct Front {
     max_clients: usize,
     max_streams: u32,
     pub(super) desk: Rc<Desk>,
+    pub(super) recorder: Rc<Recorder>,
     pub(super) pool: Pool,
     pub(super) budget: Budget,
     pub(super) retries: RefCell<RetryBudget>,
@@ -62,8 +64,6 @@ pub(in crate::dispatch) struct Front {
     /// Every request between its head and its end, by age.
     in_flight: Rc<RefCell<BTreeMap<u64, Rc<Exchange>>>>,
     next_exchange: Cell<u64>,
-    /// Upgraded connections.
-    tunnels: Rc<Cell<u32>>,
     /// Set once: the master stops.
     closing: Cell<bool>,
 }
@@ -91,11 +91,13 @@ pub(super) struct InFlight {
 #[derive(Debug)]
 pub(super) struct OpenClient {
     _counted: Counted,
+    _holding: Holding,
 }
 
 /// One idle client, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct IdleClient {
+    _holding: Holding,
     number: u64,
     idle: Rc<RefCell<BTreeMap<u64, Rc<Notify>>>>,
 }
@@ -104,14 +106,16 @@ pub(super) struct IdleClient {
 #[derive(Debug)]
 pub(super) struct StreamCount {
     _counted: Counted,
+    _holding: Holding,
 }
 
 impl Front {
     pub(in crate::dispatch) fn new(
         settings: FrontSettings,
-        desk: Rc<Desk>,
+        shared: (Rc<Desk>, Rc<Recorder>),
         reactor: Weak<RefCell<Reactor>>,
     ) -> Self {
+        let (desk, recorder) = shared;
         let FrontSettings { request, max_clients, max_streams, seed } = settings;
         let limits = request.limits;
         Self {
@@ -125,6 +129,7 @@ impl Front {
             max_clients,
             max_streams,
             desk,
+            recorder,
             pool: Pool::default(),
             budget: Budget::new(limits.response_buffer_total, limits.response_buffer),
             retries: RefCell::new(RetryBudget::new(crate::clock::now())),
@@ -138,7 +143,6 @@ impl Front {
             streams: RefCell::new(HashMap::new()),
             in_flight: Rc::default(),
             next_exchange: Cell::new(0),
-            tunnels: Rc::default(),
             closing: Cell::new(false),
         }
     }
@@ -168,7 +172,10 @@ impl Front {
     }
 
     pub(super) fn client_opened(&self) -> OpenClient {
-        OpenClient { _counted: Counted::new(Rc::clone(&self.clients)) }
+        OpenClient {
+            _counted: Counted::new(Rc::clone(&self.clients)),
+            _holding: self.recorder.hold(Held::Client),
+        }
     }
 
     /// Enters a client among the idle; `evicted` is told when it must make room.
@@ -176,15 +183,18 @@ impl Front {
         let number = self.next_idle.get();
         self.next_idle.set(number + 1);
         self.idle.borrow_mut().insert(number, evicted);
-        IdleClient { number, idle: Rc::clone(&self.idle) }
+        let _holding = self.recorder.hold(Held::IdleClient);
+        IdleClient { _holding, number, idle: Rc::clone(&self.idle) }
     }
 
     /// Counts a stream at this worker; none if it has as many as it may.
     pub(super) fn open_stream(&self, worker: WorkerId) -> Option<StreamCount> {
         let mut streams = self.streams.borrow_mut();
         let count = streams.entry(worker).or_default();
-        (count.get() < self.max_streams)
-            .then(|| StreamCount { _counted: Counted::new(Rc::clone(count)) })
+        (count.get() < self.max_streams).then(|| StreamCount {
+            _counted: Counted::new(Rc::clone(count)),
+            _holding: self.recorder.hold(Held::Stream),
+        })
     }
 
     /// A connection to this worker: an idle one, or a new one.
@@ -270,8 +280,8 @@ impl Front {
     }
 
     /// Counts an upgraded connection for as long as the result lives.
-    pub(super) fn open_tunnel(&self) -> OpenClient {
-        OpenClient { _counted: Counted::new(Rc::clone(&self.tunnels)) }
+    pub(super) fn open_tunnel(&self) -> Holding {
+        self.recorder.hold(Held::Upgrade)
     }
 
     /// Workers that serve.

@@ -2,6 +2,7 @@
 
 use super::body::BodyFault;
 use crate::http::Refusal;
+use crate::metrics::{self, Abort, Failure, Timeout};
 use crate::policy::Shed;
 
 /// Why the master answered instead of a worker, or could not. Shown as the reason code.
@@ -20,7 +21,7 @@ pub(super) enum Reason {
     ResponseIdle,
     ClientGone,
     ClientGoneQueued,
-    TunnelEnded,
+    ResponseCut,
 }
 
 /// How an exchange ended.
@@ -44,6 +45,14 @@ pub(super) enum End {
 }
 
 impl Outcome {
+    /// What the client was told, if it was told anything whole.
+    pub(super) fn status(&self) -> Option<u16> {
+        match self.end {
+            End::Answered(status) | End::Refused(status, _) => Some(status),
+            End::Aborted(_) | End::Gone(_) => None,
+        }
+    }
+
     /// Why a worker's whole answer did not reach the client, if it did not.
     pub(super) fn reason(&self) -> Option<Reason> {
         match self.end {
@@ -84,12 +93,14 @@ impl Reason {
             Self::Shed(_) => 503,
             Self::HeaderTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
-            Self::ConnectFailed | Self::ConnectTimeout | Self::WorkerLost | Self::BadResponse => {
-                502
-            }
+            Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::WorkerLost
+            | Self::BadResponse
+            | Self::ResponseCut => 502,
             Self::ResponseTimeout | Self::ResponseIdle => 504,
             // No answer reaches these; 499 is what balancers log for them.
-            Self::ClientGone | Self::ClientGoneQueued | Self::TunnelEnded => 499,
+            Self::ClientGone | Self::ClientGoneQueued => 499,
         }
     }
 
@@ -103,33 +114,37 @@ impl Reason {
             | Self::ConnectTimeout
             | Self::WorkerLost
             | Self::BadResponse
+            | Self::ResponseCut
             | Self::ResponseTimeout
             | Self::ResponseIdle => true,
-            Self::Refused(_)
-            | Self::BodyTooLarge
-            | Self::ClientGone
-            | Self::ClientGoneQueued
-            | Self::TunnelEnded => false,
+            Self::Refused(_) | Self::BodyTooLarge | Self::ClientGone | Self::ClientGoneQueued => {
+                false
+            }
+        }
+    }
+
+    /// The same in the words of the counters.
+    pub(super) fn counted(self) -> metrics::Reason {
+        match self {
+            Self::Refused(refusal) => metrics::Reason::Refused(refusal.code()),
+            Self::BodyTooLarge => metrics::Reason::Refused("body_too_large"),
+            Self::Shed(shed) => metrics::Reason::Shed(shed),
+            Self::HeaderTimeout => metrics::Reason::Timeout(Timeout::HeaderRead),
+            Self::BodyTimeout => metrics::Reason::Timeout(Timeout::BodyIdle),
+            Self::ConnectTimeout => metrics::Reason::Timeout(Timeout::Connect),
+            Self::ResponseTimeout => metrics::Reason::Timeout(Timeout::ResponseHead),
+            Self::ResponseIdle => metrics::Reason::Timeout(Timeout::ResponseIdle),
+            Self::ConnectFailed => metrics::Reason::Failure(Failure::Unreachable),
+            Self::WorkerLost => metrics::Reason::Failure(Failure::NoResponse),
+            Self::BadResponse => metrics::Reason::Failure(Failure::BadResponse),
+            Self::ResponseCut => metrics::Reason::Failure(Failure::CutResponse),
+            Self::ClientGoneQueued => metrics::Reason::Abort(Abort::Queued),
+            Self::ClientGone => metrics::Reason::Abort(Abort::InFlight),
         }
     }
 
     /// The reason code: snake_case, stable.
     pub(super) fn code(self) -> &'static str {
-        match self {
-            Self::Refused(refusal) => refusal.code(),
-            Self::Shed(shed) => shed.code(),
-            Self::HeaderTimeout => "header_timeout",
-            Self::BodyTimeout => "body_timeout",
-            Self::BodyTooLarge => "body_too_large",
-            Self::ConnectFailed => "connect_failed",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::WorkerLost => "worker_lost",
-            Self::BadResponse => "bad_response",
-            Self::ResponseTimeout => "response_timeout",
-            Self::ResponseIdle => "response_idle",
-            Self::ClientGone => "client_gone",
-            Self::ClientGoneQueued => "client_gone_queued",
-            Self::TunnelEnded => "tunnel_ended",
-        }
+        self.counted().code()
     }
 }

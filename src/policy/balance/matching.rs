@@ -31,7 +31,7 @@ impl Balance {
         may_wait: impl FnOnce(&Queue) -> Result<(), Shed>,
     ) -> Admission {
         let Some(at) = self.listener_index(listener) else {
-            self.tally.shed += 1;
+            self.tally.shed.add(Shed::Closing, 1);
             return Admission::Shed(Shed::Closing);
         };
         if self.waiting.contains_key(&waiter.ticket) {
@@ -42,7 +42,7 @@ impl Balance {
         }
         let queue = &mut self.listeners[at].queue;
         if let Err(shed) = may_wait(queue) {
-            self.tally.shed += 1;
+            self.tally.shed.add(shed, 1);
             return Admission::Shed(shed);
         }
         queue.insert(waiter);

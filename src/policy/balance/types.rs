@@ -57,6 +57,20 @@ pub enum Shed {
     Closing,
 }
 
+impl Shed {
+    /// Every reason, in the order of [`ShedTally`].
+    pub const ALL: [Self; 3] = [Self::QueueFull, Self::QueueTimeout, Self::Closing];
+
+    /// The word for logs, answers and metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::Closing => "closing",
+        }
+    }
+}
+
 /// A worker's absolute report; a lost one heals with the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -124,7 +138,27 @@ pub struct Tally {
     /// Connections that a worker would not have; each was given to another or waited again.
     pub refused: u64,
     /// Turned away by the master.
-    pub shed: u64,
+    pub shed: ShedTally,
+}
+
+/// What was turned away so far, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShedTally([u64; Shed::ALL.len()]);
+
+impl ShedTally {
+    pub(super) fn add(&mut self, reason: Shed, count: usize) {
+        self.0[reason as usize] += count as u64;
+    }
+
+    /// For this reason.
+    pub fn of(&self, reason: Shed) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// For any.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
 }
 
 /// One listener's queue at one moment.
@@ -145,17 +179,6 @@ impl fmt::Display for Mode {
             Self::Request => "request",
             Self::Connection => "connection",
         })
-    }
-}
-
-impl Shed {
-    /// The reason code of logs and metrics.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::QueueTimeout => "queue_timeout",
-            Self::Closing => "closing",
-        }
     }
 }
 
