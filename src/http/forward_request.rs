@@ -238,9 +238,9 @@ impl Writer<'_> {
         if std::mem::replace(&mut self.done.forwarded_for, true) {
             return;
         }
-        self.joined(first, Name::ForwardedFor);
+        let separator = self.joined(first, Name::ForwardedFor);
         if let Some(client) = self.with.client {
-            self.out.extend_from_slice(b", ");
+            self.out.extend_from_slice(separator);
             push_address(self.out, client.ip());
         }
         self.out.extend_from_slice(b"\r\n");
@@ -252,22 +252,25 @@ impl Writer<'_> {
             ForwardedField::Written if self.done.forwarded => {}
             ForwardedField::Written => {
                 self.done.forwarded = true;
-                self.joined(first, Name::Forwarded);
-                self.out.extend_from_slice(b", ");
+                let separator = self.joined(first, Name::Forwarded);
+                self.out.extend_from_slice(separator);
                 self.forwarded_element();
                 self.out.extend_from_slice(b"\r\n");
             }
         }
     }
 
-    fn joined(&mut self, first: &Field<'_>, name: Name) {
+    /// The values of all fields called `name`, in one; returns what to write before another.
+    fn joined(&mut self, first: &Field<'_>, name: Name) -> &'static [u8] {
         self.out.extend_from_slice(first.name);
-        let mut separator: &[u8] = b": ";
-        for value in self.head.fields().known(name) {
+        self.out.extend_from_slice(b": ");
+        let mut separator: &[u8] = b"";
+        for value in self.head.fields().known(name).filter(|value| !value.is_empty()) {
             self.out.extend_from_slice(separator);
             self.out.extend_from_slice(value);
             separator = b", ";
         }
+        separator
     }
 
     /// One element of RFC 7239. The host is quoted: it may hold a colon.

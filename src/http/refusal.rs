@@ -24,7 +24,7 @@ pub enum Refusal {
     Connect,
     /// `TRACE`: it would send cookies back to whoever asks.
     Trace,
-    /// The target holds a control, a space or DEL.
+    /// The target holds a tab, or is no UTF-8.
     TargetInvalid,
     /// The target holds a `#`.
     TargetFragment,
@@ -135,7 +135,7 @@ impl Refusal {
             Self::MethodTooLong => (501, "method_too_long", "the method is too long"),
             Self::Connect => (501, "connect_refused", "CONNECT is not served"),
             Self::Trace => (405, "trace_refused", "TRACE is not served"),
-            Self::TargetInvalid => (400, "target_invalid", "the target holds a control or a space"),
+            Self::TargetInvalid => (400, "target_invalid", "the target holds a tab or no UTF-8"),
             Self::TargetFragment => (400, "target_fragment", "the target holds a fragment"),
             Self::TargetForm => (400, "target_form", "the target's form does not fit the method"),
             Self::TargetAuthority => (400, "target_authority", "the absolute target is not ours"),

@@ -16,12 +16,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Cuts `target`, which holds no space and no control but tab. Bytes above 0x7f pass, as they
-    /// do in nginx and Node: browsers percent-encode them, scripts do not.
+    /// Cuts `target`, which holds no space and no control but tab. UTF-8 passes, as it does in
+    /// nginx, Node and hyper: browsers percent-encode it, scripts do not. Other bytes do not, since
+    /// hyper refuses them.
     pub(super) fn cut(target: &[u8], method: Method) -> Result<Self, Refusal> {
         match memchr::memchr2(b'\t', b'#', target) {
             Some(at) if target[at] == b'#' => return Err(Refusal::TargetFragment),
             Some(_) => return Err(Refusal::TargetInvalid),
+            None if std::str::from_utf8(target).is_err() => return Err(Refusal::TargetInvalid),
             None => {}
         }
         match target {

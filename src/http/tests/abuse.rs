@@ -180,6 +180,12 @@ fn what_looks_odd_and_has_one_reading_is_served() {
 }
 
 #[test]
+fn a_target_that_is_no_utf8_is_refused() {
+    let read = request_head(b"GET /a\x9db HTTP/1.1\r\nHost: a\r\n\r\n", &HeadLimits::default());
+    assert_eq!(read.err(), Some(Refusal::TargetInvalid));
+}
+
+#[test]
 fn bounds_are_exact_and_each_has_its_status() {
     let head = b"GET /123456789 HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nX-B: 2\r\n\r\n";
     let exact = HeadLimits { bytes: head.len(), fields: 3, target: 10 };

@@ -26,6 +26,13 @@ fn a_trusted_peer_is_appended_to_what_it_says() {
 }
 
 #[test]
+fn an_empty_list_of_a_trusted_peer_is_as_none() {
+    let head = request(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For:\r\n\r\n");
+    let with = Forwarding { trust: Trust::Trusted, ..forwarding(&head) };
+    assert!(forwarded(&head, &with).contains("\r\nX-Forwarded-For: 203.0.113.9\r\n"));
+}
+
+#[test]
 fn nothing_that_an_untrusted_peer_says_of_itself_goes_on() {
     let head = request(HEAD);
     assert_eq!(
