@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use admin::{AdminListener, Entrances, NameTaken, Process};
+use admin::{AdminListener, Entrances, Process};
 use config::{Config, Listeners};
 use dispatch::{Bound, DispatchSettings, FrontSettings, ReadyWhen, Wires};
 use link::orders::ORDERS_MAX;
@@ -80,9 +80,7 @@ pub fn run(config: &Config, warnings: &[String]) -> anyhow::Result<Exit> {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!("{error:#}");
-            match error.downcast_ref::<NameTaken>() {
-                Some(_) | None => Exit::Failed,
-            }
+            Exit::Failed
         }
     };
     logs.shutdown(clock::now() + LOG_FLUSH);

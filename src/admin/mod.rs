@@ -22,6 +22,6 @@ pub(crate) use entrances::Entrances;
 pub(crate) use listener::{AdminListener, Process, bind};
 pub use metrics::{METRICS, Metric};
 pub use requests::requests_table;
-pub(crate) use server::{ControlSocket, NameTaken};
+pub(crate) use server::ControlSocket;
 use sources::Sources;
 pub use table::table;

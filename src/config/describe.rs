@@ -94,10 +94,7 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         "restart.base" => quoted(shown(restart.base)),
         "restart.cap" => quoted(shown(restart.cap)),
         "restart.healthy" => quoted(shown(restart.healthy)),
-        "restart.burst" => match restart.burst {
-            None => quoted("auto"),
-            Some(burst) => burst.to_string(),
-        },
+        "restart.burst" => restart.burst.map_or_else(|| quoted("auto"), |burst| burst.to_string()),
         "shutdown.total" => quoted(shown(shutdown.total)),
         "shutdown.delay" => quoted(shown(shutdown.delay)),
         "shutdown.interactive_grace" => quoted(shown(shutdown.interactive_grace)),

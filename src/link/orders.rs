@@ -2,8 +2,8 @@
 //! supervisor and the dispatcher meet, besides the lock around `Balance`.
 //!
 //! Both directions are bounded. Every message is about the life of a worker or a listener, or asked
-//! by a person, one at a time; never about a connection. So their number is bounded by workers, and a
-//! full channel means that the other thread has stopped.
+//! by a person, one at a time; never about a connection. So their number is bounded by workers,
+//! and a full channel means that the other thread has stopped.
 
 use std::fmt;
 use std::net::SocketAddr;
