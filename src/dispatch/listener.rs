@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
+use nix::sys::socket::{Shutdown, shutdown};
 use tokio::sync::Notify;
 
 use crate::config::{Address, Backlog, Host, ListenOptions};
@@ -64,6 +65,15 @@ impl Listener {
             resume: Rc::new(Notify::new()),
             path: bound.path,
         }
+    }
+}
+
+impl Listener {
+    /// Frees the address now: the task that accepts holds the socket for a turn more, and an app
+    /// may listen again before that. Only for a socket that no other process shares.
+    pub(super) fn stop_listening(&self) {
+        // It fails only on a socket that does not listen, which is what is wanted.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 }
 

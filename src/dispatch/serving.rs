@@ -197,11 +197,15 @@ impl Reactor {
         };
         server.workers.remove(&worker);
         let unserved = server.workers.is_empty() && server.lifetime == Lifetime::App;
-        for listener in server.listeners.clone() {
-            self.balance().unserve(worker, listener);
+        let listeners = server.listeners.clone();
+        for listener in &listeners {
+            self.balance().unserve(worker, *listener);
         }
         // A worker that drains closes its servers too; the next worker will want them.
         if unserved && standing == Some(Standing::Ready) {
+            for listener in listeners.iter().filter_map(|id| self.listeners.get(id)) {
+                listener.stop_listening();
+            }
             self.close_server(now, key);
         }
     }

@@ -52,6 +52,16 @@ pub(crate) fn cpu_time(pid: i32) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// The effective user of `pid`.
+#[track_caller]
+pub(crate) fn uid(pid: i32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+        .unwrap_or_else(|error| panic!("process {pid}: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    let uid = line.and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+    uid.unwrap_or_else(|| panic!("no Uid in\n{status}"))
+}
+
 /// Whether `pid` runs; a zombie does not.
 pub(crate) fn is_alive(pid: i32) -> bool {
     read(pid).is_some_and(|process| process.state != 'Z')
