@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
-use crate::admin::Probe;
+use crate::admin::{Probe, Whom};
 use crate::config::{
-    Admin, Config, ConfigErrors, Context, Environment, Layers, Setting, Work, describe, resolve,
+    Config, ConfigErrors, Context, Environment, Layers, Setting, Work, describe, resolve,
 };
-use args::{Arguments, RunFlags, Subcommand};
+use args::{Arguments, Place, RunFlags, Subcommand};
 
 /// The file used where neither `-c` nor `TENFOLD_CONFIG` names one.
 const DEFAULT_FILE: &str = "tenfold.toml";
@@ -59,12 +59,10 @@ pub enum Invocation {
     },
     /// Say by the exit code whether a running instance is well.
     Health {
-        /// Which; none: the only one.
-        name: Option<String>,
+        /// Which.
+        whom: Whom,
         /// What to ask.
         probe: Probe,
-        /// Where to ask if no instance has a control socket.
-        admin: Admin,
     },
     /// End a running instance gracefully.
     Stop {
@@ -160,13 +158,8 @@ pub fn parse(
             return Ok(control(Invocation::Requests { name, slot, format }));
         }
         Some(Subcommand::Health { probe, name, place }) => {
-            let admin = reader.admin(&place.into())?;
-            let probe = match probe {
-                args::Probe::Live => Probe::Live,
-                args::Probe::Ready => Probe::Ready,
-                args::Probe::Startup => Probe::Startup,
-            };
-            return Ok(control(Invocation::Health { name, probe, admin }));
+            let whom = reader.whom(name, place)?;
+            return Ok(control(Invocation::Health { whom, probe: probe.into() }));
         }
         Some(Subcommand::Stop { name }) => return Ok(control(Invocation::Stop { name })),
         Some(Subcommand::Completions { shell }) => {
@@ -237,10 +230,16 @@ impl Reader<'_> {
         Ok(Invocation::Check(Box::new(Check { config, command: given, settings })))
     }
 
-    /// The admin address that an instance with this configuration has.
-    fn admin(&self, flags: &RunFlags) -> Result<Admin, CliError> {
-        let layers = self.layers(flags, DefaultFile::Here)?;
-        Ok(resolve(layers, Work::Unstated, self.context())?.admin)
+    /// Whom `health` asks. Only an instance without a name needs the configuration: where its
+    /// admin address is.
+    fn whom(&self, name: Option<String>, place: Place) -> Result<Whom, CliError> {
+        if let Some(name) = name {
+            return Ok(Whom::Named(name));
+        }
+        let is_given = place.admin.is_some();
+        let layers = self.layers(&place.into(), DefaultFile::Here)?;
+        let admin = resolve(layers, Work::Unstated, self.context())?.admin;
+        Ok(if is_given { Whom::At(admin) } else { Whom::Only(admin) })
     }
 
     fn context(&self) -> Context<'_> {

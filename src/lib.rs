@@ -115,7 +115,7 @@ fn run_logged(
     let (orders, orders_out) = mpsc::channel(ORDERS_MAX);
     let (reports_in, reports) = mpsc::channel(ORDERS_MAX);
     let settings = dispatch_settings(config, &host, bound);
-    let (recorder, counts) = metrics::requests(refusal_codes());
+    let (recorder, counts) = metrics::requests(&dispatch::reason_codes(), &dispatch::RETRY_CODES);
     let pulse = Arc::new(clock::Pulse::new(started));
     let wires = Wires {
         balance: Arc::clone(&balance),
@@ -175,11 +175,6 @@ fn run_control(
         tracing::error!("the reactor ended by a panic");
     }
     Ok(ending)
-}
-
-/// The reason code of every request that is refused for what it is.
-fn refusal_codes() -> impl Iterator<Item = &'static str> {
-    http::Refusal::ALL.into_iter().map(http::Refusal::code).chain(["body_too_large"])
 }
 
 fn start_reactor(settings: DispatchSettings, wires: Wires) -> anyhow::Result<JoinHandle<()>> {

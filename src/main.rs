@@ -63,9 +63,8 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
                 StatusFormat::Json => print(&serde_json::to_string(&requests)?)?,
             }
         }
-        Invocation::Health { name, probe, admin } => {
-            let ask = client::health(&directories, name.as_deref(), &admin, probe);
-            match block_on(ask)? {
+        Invocation::Health { whom, probe } => {
+            match block_on(client::health(&directories, &whom, probe))? {
                 Found::Healthy(text) => print(&text)?,
                 Found::Unhealthy(text) => {
                     print(&text)?;

@@ -99,39 +99,47 @@ pub enum Found {
     Unhealthy(String),
 }
 
-/// Asks by the control socket of the instance of this name, or of the only one. That needs no
-/// configuration, and works whatever became of the admin address. Where no instance has a control
-/// socket (no writable directory), asks at the admin address.
+/// Whom to ask about health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// The instance of this name.
+    Named(String),
+    /// Whoever is at this admin address.
+    At(Admin),
+    /// The only instance with a control socket: that needs no configuration, and works whatever
+    /// became of the admin address. Where there is none (no writable directory), whoever is at this
+    /// admin address.
+    Only(Admin),
+}
+
+/// Asks a master about its health.
 ///
 /// # Errors
 /// Nobody can be asked, or the answer is not one.
-pub async fn health(
-    directories: &[PathBuf],
-    name: Option<&str>,
-    admin: &Admin,
-    probe: Probe,
-) -> anyhow::Result<Found> {
+pub async fn health(directories: &[PathBuf], whom: &Whom, probe: Probe) -> anyhow::Result<Found> {
     let path = match probe {
         Probe::Live => "/livez",
         Probe::Ready => "/readyz",
         Probe::Startup => "/startupz",
     };
+    let (socket, admin) = match whom {
+        Whom::Named(name) => (Some(find(directories, Some(name))?), &Admin::Off),
+        Whom::At(admin) => (None, admin),
+        Whom::Only(admin) if instances(directories).is_empty() => (None, admin),
+        Whom::Only(_) => (Some(find(directories, None)?), &Admin::Off),
+    };
     let ask = async {
-        let nobody = name.is_none() && instances(directories).is_empty();
-        match listener::reachable(admin).filter(|_| nobody) {
-            Some(addresses) => {
-                let stream = TcpStream::connect(&*addresses).await;
-                let stream = stream.with_context(|| {
-                    format!("no instance is running, and none at the admin address {addresses:?}")
-                })?;
-                exchange(stream, Method::GET, path, Bytes::new()).await
-            }
-            None => {
-                let socket = find(directories, name)?;
-                let stream = UnixStream::connect(&socket).await.map_err(explain)?;
-                exchange(stream, Method::GET, path, Bytes::new()).await
-            }
+        if let Some(socket) = socket {
+            let stream = UnixStream::connect(&socket).await.map_err(explain)?;
+            return exchange(stream, Method::GET, path, Bytes::new()).await;
         }
+        let addresses = listener::reachable(admin).context("no instance is running")?;
+        let stream = TcpStream::connect(&*addresses).await;
+        let stream = stream.with_context(|| match addresses.first() {
+            Some(address) => format!("no instance answers at {address}"),
+            None => "the admin address has no address".to_owned(),
+        })?;
+        exchange(stream, Method::GET, path, Bytes::new()).await
     };
     let answer = tokio::time::timeout(PATIENCE, ask).await;
     let (status, body) = answer.context("the master does not answer")??;

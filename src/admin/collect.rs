@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Sources;
 use super::exposition::{Page, Value};
 use crate::clock;
+use crate::metrics::Code;
 use crate::policy::Shed;
 use crate::supervisor::request::{Facts, WorkerStatus};
 use crate::sys::usage::{self, CgroupUsage};
@@ -111,11 +112,11 @@ fn requests(page: &mut Page, Sources { counts, .. }: &Sources) {
     for (class, count) in counts.classes() {
         page.count("tenfold_requests", &[class], count);
     }
-    for (kind, reason, count) in counts.reasons() {
-        page.count("tenfold_request_failures", &[kind, reason], count);
+    for (Code { kind, code }, count) in counts.reasons() {
+        page.count("tenfold_request_failures", &[kind, code], count);
     }
-    for (reason, count) in counts.retries() {
-        page.count("tenfold_request_retries", &[reason], count);
+    for (Code { code, .. }, count) in counts.retries() {
+        page.count("tenfold_request_retries", &[code], count);
     }
     page.count("tenfold_request_retries_denied", &[], counts.retries_denied());
     let queued = Value::Distribution(counts.queued());

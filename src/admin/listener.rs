@@ -20,7 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::server::status;
 use super::{Sources, app_metrics, exposition, health};
-use crate::config::{Admin, Host};
+use crate::config::{Address, Admin, Host};
 use crate::sys::socket::{self, ListenOptions};
 
 /// Where it listens unless told otherwise.
@@ -61,7 +61,8 @@ pub(crate) fn bind(admin: &Admin, process: Process) -> anyhow::Result<Option<Adm
         (Admin::Off, _) => Ok(None),
         (Admin::At { host, port }, _) => {
             let bound = candidates(host, *port).and_then(|all| bind_one_of(&all));
-            bound.map(Some).with_context(|| format!("admin: cannot listen on port {port}"))
+            let address = Address::Tcp { host: host.clone(), port: *port };
+            bound.map(Some).with_context(|| format!("admin: cannot listen on {address}"))
         }
         (Admin::Auto, Process::First) => Ok(or_none(&[
             (Ipv6Addr::UNSPECIFIED, PORT).into(),

@@ -17,7 +17,7 @@ mod server;
 mod sources;
 mod table;
 
-pub use client::Probe;
+pub use client::{Probe, Whom};
 pub(crate) use entrances::Entrances;
 pub(crate) use listener::{AdminListener, Process, bind};
 pub use metrics::{METRICS, Metric};

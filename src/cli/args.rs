@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 use clap_complete::Shell;
 
+use crate::admin;
 use crate::config::{COUNT_MAX, Flag};
 
 /// Runs one app as N worker processes behind one socket, each connection to the least loaded
@@ -85,7 +86,7 @@ pub(super) enum Subcommand {
         #[arg(value_enum, default_value = "ready")]
         probe: Probe,
         /// Which instance; not needed if only one runs
-        #[arg(long)]
+        #[arg(long, conflicts_with = "admin")]
         name: Option<String>,
         #[command(flatten)]
         place: Place,
@@ -119,12 +120,22 @@ pub(super) enum Probe {
     Startup,
 }
 
-/// Where to ask if no instance has a control socket.
+impl From<Probe> for admin::Probe {
+    fn from(probe: Probe) -> Self {
+        match probe {
+            Probe::Live => Self::Live,
+            Probe::Ready => Self::Ready,
+            Probe::Startup => Self::Startup,
+        }
+    }
+}
+
+/// Where to ask instead of at a control socket, or if there is none.
 #[derive(Args, Debug, Default)]
 pub(super) struct Place {
-    /// The instance's admin address
+    /// Ask at this admin address
     #[arg(long, value_name = "ADDR")]
-    admin: Option<String>,
+    pub(super) admin: Option<String>,
     /// Its configuration file [default: $TENFOLD_CONFIG, then ./tenfold.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,

@@ -5,12 +5,12 @@
 //! a snapshot published every second would be. Absent on purpose: labels that grow with traffic.
 
 mod cell;
+mod codes;
 mod histogram;
 mod in_flight;
-mod reason;
 mod requests;
 
+pub use codes::Code;
 pub use histogram::Distribution;
 pub use in_flight::{InFlight, InFlightState};
-pub use reason::{Abort, Failure, Reason, Retry, Timeout};
 pub use requests::{Held, Holding, Outcome, Reader, Recorder, requests};

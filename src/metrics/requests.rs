@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::Cell;
+use super::codes::{Code, Codes};
 use super::histogram::{Distribution, Histogram};
-use super::reason::{Abort, Failure, Reason, Retry, Timeout};
-use crate::policy::Shed;
 
 /// How one exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// What the client was told; none: nothing.
     pub status: Option<u16>,
-    /// None: its worker's response, whole.
-    pub reason: Option<Reason>,
+    /// Why it did not end as its worker's response; a code of the list given to [`requests`].
+    pub reason: Option<&'static str>,
     /// From the request's being dispatchable to its lease, or to its end without one.
     pub queued: Duration,
     /// From the lease to the end of the worker's response; none: no worker had it. A stream ends
@@ -39,9 +38,10 @@ pub enum Held {
 }
 
 impl Held {
-    pub const ALL: [Self; 4] = [Self::Client, Self::IdleClient, Self::Stream, Self::Upgrade];
+    /// In the order of their cells.
+    const ALL: [Self; 4] = [Self::Client, Self::IdleClient, Self::Stream, Self::Upgrade];
 
-    pub fn code(self) -> &'static str {
+    fn code(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::IdleClient => "idle_client",
@@ -54,12 +54,10 @@ impl Held {
 /// The classes of status codes, and what a client got that was told nothing.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Makes both ends; `refusals` are all codes that a [`Reason::Refused`] may have.
-pub fn requests(refusals: impl IntoIterator<Item = &'static str>) -> (Recorder, Reader) {
-    let cells = Arc::new(Cells {
-        refused: refusals.into_iter().map(Refused::new).collect(),
-        ..Cells::default()
-    });
+/// Makes both ends, for these codes of [`Outcome::reason`] and of [`Recorder::retried`].
+pub fn requests(reasons: &[Code], retries: &[Code]) -> (Recorder, Reader) {
+    let (reasons, retries) = (Codes::new(reasons), Codes::new(retries));
+    let cells = Arc::new(Cells { reasons, retries, ..Cells::default() });
     (Recorder { cells: Arc::clone(&cells), one_writer: PhantomData }, Reader(cells))
 }
 
@@ -78,12 +76,8 @@ pub struct Reader(Arc<Cells>);
 #[derive(Debug, Default)]
 struct Cells {
     classes: [Cell; CLASSES.len()],
-    shed: [Cell; Shed::ALL.len()],
-    timeouts: [Cell; Timeout::ALL.len()],
-    failures: [Cell; Failure::ALL.len()],
-    aborts: [Cell; Abort::ALL.len()],
-    refused: Vec<Refused>,
-    retries: [Cell; Retry::ALL.len()],
+    reasons: Codes,
+    retries: Codes,
     retries_denied: Cell,
     received_bytes: Cell,
     sent_bytes: Cell,
@@ -93,18 +87,6 @@ struct Cells {
     held: [Cell; Held::ALL.len()],
     accepted: Cell,
     accepted_refused: Cell,
-}
-
-#[derive(Debug)]
-struct Refused {
-    code: &'static str,
-    count: Cell,
-}
-
-impl Refused {
-    fn new(code: &'static str) -> Self {
-        Self { code, count: Cell::default() }
-    }
 }
 
 impl Recorder {
@@ -117,25 +99,14 @@ impl Recorder {
         if let Some(served) = outcome.served {
             cells.served.record(served);
         }
-        match outcome.reason {
-            None => {}
-            Some(Reason::Shed(reason)) => cells.shed[reason as usize].add(1),
-            Some(Reason::Timeout(timeout)) => cells.timeouts[timeout as usize].add(1),
-            Some(Reason::Failure(failure)) => cells.failures[failure as usize].add(1),
-            Some(Reason::Abort(abort)) => cells.aborts[abort as usize].add(1),
-            Some(Reason::Refused(code)) => {
-                let refused = cells.refused.iter().find(|refused| refused.code == code);
-                debug_assert!(refused.is_some(), "{code} is in the list given to `requests`");
-                if let Some(refused) = refused {
-                    refused.count.add(1);
-                }
-            }
+        if let Some(reason) = outcome.reason {
+            cells.reasons.count(reason);
         }
     }
 
     /// An exchange goes to another worker.
-    pub fn retried(&self, why: Retry) {
-        self.cells.retries[why as usize].add(1);
+    pub fn retried(&self, why: &'static str) {
+        self.cells.retries.count(why);
     }
 
     /// An exchange could have gone to another worker; the budget was spent.
@@ -199,26 +170,14 @@ impl Reader {
         CLASSES.into_iter().zip(self.0.classes.iter().map(Cell::read))
     }
 
-    /// Exchanges that did not end as their worker's response: kind, code, count.
-    pub fn reasons(&self) -> Vec<(&'static str, &'static str, u64)> {
-        let cells = &*self.0;
-        let shed = Shed::ALL.map(Shed::code).into_iter().zip(&cells.shed);
-        let timeouts = Timeout::ALL.map(Timeout::code).into_iter().zip(&cells.timeouts);
-        let failures = Failure::ALL.map(Failure::code).into_iter().zip(&cells.failures);
-        let aborts = Abort::ALL.map(Abort::code).into_iter().zip(&cells.aborts);
-        let refused = cells.refused.iter().map(|refused| (refused.code, &refused.count));
-        let of = |kind| move |(code, cell): (&'static str, &Cell)| (kind, code, cell.read());
-        shed.map(of("shed"))
-            .chain(timeouts.map(of("timeout")))
-            .chain(refused.map(of("refused")))
-            .chain(failures.map(of("failure")))
-            .chain(aborts.map(of("abort")))
-            .collect()
+    /// Exchanges that did not end as their worker's response.
+    pub fn reasons(&self) -> impl Iterator<Item = (Code, u64)> {
+        self.0.reasons.read()
     }
 
     /// Exchanges sent to another worker, by why.
-    pub fn retries(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Retry::ALL.map(Retry::code).into_iter().zip(self.0.retries.iter().map(Cell::read))
+    pub fn retries(&self) -> impl Iterator<Item = (Code, u64)> {
+        self.0.retries.read()
     }
 
     /// Exchanges that the budget kept from another worker.
@@ -272,52 +231,44 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+    const REASONS: [Code; 3] = [
+        Code { kind: "shed", code: "queue_full" },
+        Code { kind: "timeout", code: "response_head" },
+        Code { kind: "abort", code: "client_gone" },
+    ];
 
-    fn outcome(status: u16, reason: Option<Reason>) -> Outcome {
+    fn outcome(status: u16, reason: Option<&'static str>) -> Outcome {
         Outcome { status: Some(status), reason, queued: MS, served: Some(5 * MS) }
     }
 
     #[test]
     fn an_outcome_counts_once_in_its_class_and_under_its_reason() {
-        let (recorder, reader) = requests(["bare_lf", "host"]);
+        let (recorder, reader) = requests(&REASONS, &[]);
         recorder.finished(&outcome(200, None));
-        recorder.finished(&outcome(503, Some(Reason::Shed(Shed::QueueTimeout))));
-        recorder.finished(&outcome(504, Some(Reason::Timeout(Timeout::ResponseHead))));
-        recorder.finished(&outcome(400, Some(Reason::Refused("host"))));
-        recorder.finished(&outcome(502, Some(Reason::Failure(Failure::CutResponse))));
-        let left = Outcome {
-            status: None,
-            reason: Some(Reason::Abort(Abort::Queued)),
-            queued: 2 * MS,
-            served: None,
-        };
-        recorder.finished(&left);
+        recorder.finished(&outcome(503, Some("queue_full")));
+        recorder.finished(&outcome(504, Some("response_head")));
+        recorder.finished(&outcome(999, None));
+        let gone = Outcome { status: None, reason: Some("client_gone"), queued: MS, served: None };
+        recorder.finished(&gone);
         let classes: Vec<u64> = reader.classes().map(|(_, count)| count).collect();
-        assert_eq!(classes, [1, 0, 1, 0, 1, 3]);
-        let counted: Vec<_> =
-            reader.reasons().into_iter().filter(|(_, _, count)| *count > 0).collect();
-        assert_eq!(
-            counted,
-            [
-                ("shed", "queue_timeout", 1),
-                ("timeout", "response_head", 1),
-                ("refused", "host", 1),
-                ("failure", "cut_response", 1),
-                ("abort", "client_left_queue", 1),
-            ]
-        );
-        assert_eq!((reader.queued().count, reader.served().count), (6, 5));
+        assert_eq!(classes, [1, 0, 1, 0, 0, 3], "an app's 999 is its failure");
+        assert!(reader.reasons().all(|(_, count)| count == 1));
+        assert_eq!((reader.queued().count, reader.served().count), (5, 4));
     }
 
     #[test]
-    fn every_reason_is_there_before_it_happens() {
-        let (_recorder, reader) = requests(["bare_lf"]);
-        assert_eq!(reader.reasons().len(), 3 + 5 + 1 + 4 + 2);
+    fn every_code_is_there_before_it_counts() {
+        let retries = [Code { kind: "", code: "unsent" }];
+        let (recorder, reader) = requests(&REASONS, &retries);
+        let reasons: Vec<_> = reader.reasons().collect();
+        assert_eq!(reasons, REASONS.map(|code| (code, 0)));
+        recorder.retried("unsent");
+        assert_eq!(reader.retries().collect::<Vec<_>>(), [(retries[0], 1)]);
     }
 
     #[test]
     fn what_is_held_is_counted_until_its_guard_is_dropped() {
-        let (recorder, reader) = requests([]);
+        let (recorder, reader) = requests(&[], &[]);
         let recorder = Rc::new(recorder);
         let held = |reader: &Reader| reader.held().map(|(_, count)| count).collect::<Vec<_>>();
         let client = recorder.hold(Held::Client);
@@ -330,7 +281,7 @@ mod tests {
 
     #[test]
     fn another_thread_reads_what_was_written() {
-        let (recorder, reader) = requests([]);
+        let (recorder, reader) = requests(&[], &[]);
         recorder.received(10);
         recorder.sent(20);
         recorder.buffered(30);

@@ -9,6 +9,9 @@ pub(crate) struct Status {
     pub(crate) version: String,
     pub(crate) phase: String,
     pub(crate) generation: u64,
+    /// `http://127.0.0.1:9900`.
+    #[serde(default)]
+    pub(crate) admin: Option<String>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) workers: Vec<Worker>,
     #[serde(default)]
@@ -89,6 +92,13 @@ impl Status {
     /// Client connections that workers hold now.
     pub(crate) fn open(&self) -> u64 {
         self.workers.iter().map(|worker| worker.open).sum()
+    }
+
+    /// The port of the admin address; panics if there is none.
+    #[track_caller]
+    pub(crate) fn admin_port(&self) -> u16 {
+        let port = self.admin.as_ref().and_then(|url| url.rsplit(':').next()?.parse().ok());
+        port.unwrap_or_else(|| panic!("no admin address: {self:#?}"))
     }
 
     /// The pid of the worker in `slot`; panics if there is none.

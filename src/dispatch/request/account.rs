@@ -7,7 +7,22 @@ use super::front::Front;
 use super::outcome::{Outcome, Reason};
 use super::retry::Failure;
 use crate::clock;
-use crate::metrics::{self, Retry};
+use crate::metrics::{self, Code};
+
+/// Why requests are sent again, for who counts them.
+pub(crate) const RETRY_CODES: [Code; 3] = [
+    Code { kind: "", code: retry_code(Failure::Unsent) },
+    Code { kind: "", code: retry_code(Failure::Unread) },
+    Code { kind: "", code: retry_code(Failure::Lost) },
+];
+
+const fn retry_code(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Unsent => "unsent",
+        Failure::Unread => "unread",
+        Failure::Lost => "repeatable",
+    }
+}
 
 impl Front {
     /// A request has ended.
@@ -17,7 +32,7 @@ impl Front {
         self.recorder.sent(usize::try_from(outcome.bytes).unwrap_or(usize::MAX));
         self.recorder.finished(&metrics::Outcome {
             status: outcome.status(),
-            reason: outcome.reason().map(Reason::counted),
+            reason: outcome.reason().map(Reason::code),
             queued: request.leased.unwrap_or(now) - request.begun,
             served: request.leased.map(|leased| now - leased),
         });
@@ -37,7 +52,7 @@ impl Front {
         let took = now - begun;
         self.recorder.finished(&metrics::Outcome {
             status: outcome.status(),
-            reason: outcome.reason().map(Reason::counted),
+            reason: outcome.reason().map(Reason::code),
             queued: took,
             served: None,
         });
@@ -55,11 +70,7 @@ impl Front {
 
     /// A request is sent to a second worker.
     pub(super) fn count_retry(&self, failure: Failure, reason: Reason) {
-        self.recorder.retried(match failure {
-            Failure::Unsent => Retry::Unsent,
-            Failure::Unread => Retry::Unread,
-            Failure::Lost => Retry::Repeatable,
-        });
+        self.recorder.retried(retry_code(failure));
         tracing::trace!(reason = reason.code(), "sent again");
     }
 }

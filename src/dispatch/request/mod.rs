@@ -23,7 +23,9 @@ pub(super) mod stream;
 mod tunnel;
 mod upload;
 
+pub(crate) use account::RETRY_CODES;
 pub(super) use client::{Arrival, serve};
 pub(super) use front::Front;
 pub(crate) use front::FrontSettings;
+pub(crate) use outcome::reason_codes;
 pub(super) use pool::Counted;

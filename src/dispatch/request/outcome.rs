@@ -2,7 +2,7 @@
 
 use super::body::BodyFault;
 use crate::http::Refusal;
-use crate::metrics::{self, Abort, Failure, Timeout};
+use crate::metrics::Code;
 use crate::policy::Shed;
 
 /// Why the master answered instead of a worker, or could not. Shown as the reason code.
@@ -123,28 +123,67 @@ impl Reason {
         }
     }
 
-    /// The same in the words of the counters.
-    pub(super) fn counted(self) -> metrics::Reason {
+    /// The reason code: snake_case, stable. The word for logs, answers and counters.
+    pub(super) fn code(self) -> &'static str {
         match self {
-            Self::Refused(refusal) => metrics::Reason::Refused(refusal.code()),
-            Self::BodyTooLarge => metrics::Reason::Refused("body_too_large"),
-            Self::Shed(shed) => metrics::Reason::Shed(shed),
-            Self::HeaderTimeout => metrics::Reason::Timeout(Timeout::HeaderRead),
-            Self::BodyTimeout => metrics::Reason::Timeout(Timeout::BodyIdle),
-            Self::ConnectTimeout => metrics::Reason::Timeout(Timeout::Connect),
-            Self::ResponseTimeout => metrics::Reason::Timeout(Timeout::ResponseHead),
-            Self::ResponseIdle => metrics::Reason::Timeout(Timeout::ResponseIdle),
-            Self::ConnectFailed => metrics::Reason::Failure(Failure::Unreachable),
-            Self::WorkerLost => metrics::Reason::Failure(Failure::NoResponse),
-            Self::BadResponse => metrics::Reason::Failure(Failure::BadResponse),
-            Self::ResponseCut => metrics::Reason::Failure(Failure::CutResponse),
-            Self::ClientGoneQueued => metrics::Reason::Abort(Abort::Queued),
-            Self::ClientGone => metrics::Reason::Abort(Abort::InFlight),
+            Self::Refused(refusal) => refusal.code(),
+            Self::Shed(shed) => shed.code(),
+            Self::HeaderTimeout => "header_timeout",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::WorkerLost => "worker_lost",
+            Self::BadResponse => "bad_response",
+            Self::ResponseCut => "response_cut",
+            Self::ResponseTimeout => "response_timeout",
+            Self::ResponseIdle => "response_idle",
+            Self::ClientGone => "client_gone",
+            Self::ClientGoneQueued => "client_gone_queued",
         }
     }
 
-    /// The reason code: snake_case, stable.
-    pub(super) fn code(self) -> &'static str {
-        self.counted().code()
+    /// Every reason that an exchange may have.
+    pub(super) fn all() -> Vec<Self> {
+        let others = [
+            Self::HeaderTimeout,
+            Self::BodyTimeout,
+            Self::BodyTooLarge,
+            Self::ConnectFailed,
+            Self::ConnectTimeout,
+            Self::WorkerLost,
+            Self::BadResponse,
+            Self::ResponseCut,
+            Self::ResponseTimeout,
+            Self::ResponseIdle,
+            Self::ClientGone,
+            Self::ClientGoneQueued,
+        ];
+        let refused = Refusal::ALL.into_iter().map(Self::Refused);
+        let shed = Shed::ALL.into_iter().map(Self::Shed);
+        refused.chain(shed).chain(others).collect()
     }
+
+    /// What kind of end this is, for who counts them.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Refused(_) | Self::BodyTooLarge => "refused",
+            Self::Shed(_) => "shed",
+            Self::HeaderTimeout
+            | Self::BodyTimeout
+            | Self::ConnectTimeout
+            | Self::ResponseTimeout
+            | Self::ResponseIdle => "timeout",
+            Self::ConnectFailed | Self::WorkerLost | Self::BadResponse | Self::ResponseCut => {
+                "failure"
+            }
+            Self::ClientGone | Self::ClientGoneQueued => "abort",
+        }
+    }
+}
+
+/// The codes of all reasons, for who counts them.
+pub(crate) fn reason_codes() -> Vec<Code> {
+    let code = |reason: Reason| Code { kind: reason.kind(), code: reason.code() };
+    Reason::all().into_iter().map(code).collect()
 }
