@@ -1,0 +1,51 @@
+//! docs/OPERATIONS.md says what the tables of keys and metrics say; `UPDATE=1` writes it so.
+
+use std::path::Path;
+
+use tenfold::admin::METRICS;
+use tenfold::config::{Change, Example, KEYS};
+
+#[test]
+fn settings_in_the_document_are_those_of_the_table() {
+    let mut text =
+        String::from("| key | default | values | fixed while it runs |\n|---|---|---|---|\n");
+    for key in KEYS {
+        let default = match key.example {
+            Example::Default(value) => format!("`{value}`"),
+            Example::Unset(_) => "unset".to_owned(),
+        };
+        let fixed = match key.change {
+            Change::Reload => "",
+            Change::Restart => "yes",
+        };
+        text.push_str(&format!("| `{}` | {default} | {} | {fixed} |\n", key.name, key.range));
+    }
+    check("settings", &text);
+}
+
+#[test]
+fn metrics_in_the_document_are_those_of_the_table() {
+    let mut text = String::from("| metric | labels | what it is |\n|---|---|---|\n");
+    for metric in METRICS {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let (name, labels) = (metric.shown_name(), labels.join(", "));
+        text.push_str(&format!("| `{name}` | {labels} | {} |\n", metric.help));
+    }
+    check("metrics", &text);
+}
+
+/// Compares what stands between the marks of `part`, or writes it there if asked to.
+#[track_caller]
+fn check(part: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATIONS.md");
+    let text = std::fs::read_to_string(&path).expect("the document is there");
+    let (begin, end) = (format!("<!-- {part} -->\n"), format!("<!-- end of {part} -->"));
+    let (before, rest) = text.split_once(&begin).expect("it has the mark");
+    let (found, after) = rest.split_once(&end).expect("it has the mark's end");
+    if std::env::var_os("UPDATE").is_some() {
+        let text = format!("{before}{begin}{expected}{end}{after}");
+        std::fs::write(&path, text).expect("the repository is ours");
+        return;
+    }
+    assert_eq!(found, expected, "run: UPDATE=1 cargo test --test operations -- --test-threads 1");
+}
