@@ -1,5 +1,7 @@
 //! The admin listener, from the outside: what it answers, to whom, and when nothing else does.
 
+#![allow(clippy::disallowed_methods, reason = "only policy and shells take time as an argument")]
+
 #[path = "admin/page.rs"]
 mod page;
 mod support;
@@ -234,7 +236,7 @@ fn other_hosts_read_health_and_metrics_only() {
 fn own_address() -> std::net::IpAddr {
     let interfaces = nix::ifaddrs::getifaddrs().expect("the kernel tells its addresses");
     let mut addresses = interfaces.filter_map(|interface| {
-        let address = std::net::Ipv4Addr::from(interface.address?.as_sockaddr_in()?.ip());
+        let address = interface.address?.as_sockaddr_in()?.ip();
         (!address.is_loopback()).then_some(address.into())
     });
     addresses.next().expect("this test needs an IPv4 address besides loopback")

@@ -153,8 +153,13 @@ pub(super) struct RunFlags {
     /// How many workers: 1 to 256 or auto
     #[arg(short = 'n', long, value_name = "N|auto", allow_hyphen_values = true)]
     workers: Option<String>,
-    /// Where to listen: HOST:PORT, :PORT, unix:PATH or systemd[:NAME]; repeatable
-    #[arg(short, long, value_name = "ADDR")]
+    // No doc comment: rustdoc would take the brackets for a link.
+    #[arg(
+        short,
+        long,
+        value_name = "ADDR",
+        help = "Where to listen: HOST:PORT, :PORT, unix:PATH or systemd[:NAME]; repeatable"
+    )]
     listen: Vec<String>,
     /// What is dispatched: auto, request or connection
     #[arg(short, long)]

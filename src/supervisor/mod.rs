@@ -8,6 +8,7 @@
 mod act;
 pub mod guardian;
 pub(crate) mod launch;
+mod memory;
 mod notify;
 mod obituary;
 mod probe;

@@ -1,16 +1,16 @@
 //! Answers what people ask: puts together what control, dispatch and the workers know.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::sync::oneshot;
 
 use super::request::{
     AppAsked, Facts, Health, ListenerStatus, QueueStatus, Request, RequestsAsked, Status, Stop,
     Totals, WorkerStatus,
 };
-use super::{Process, Supervisor};
+use super::{Process, Supervisor, memory};
 use crate::clock;
 use crate::link::orders::Order;
 use crate::policy::{
@@ -76,17 +76,26 @@ impl Supervisor {
 
     fn facts(&self, now: Instant) -> Facts {
         let pid = nix::unistd::getpid().as_raw();
+        let mut status = self.status_without_memory(now);
+        let memory = fill_in_memory(&mut status, Some(pid));
         Facts {
-            status: self.status(now),
             tally: crate::link::lock(&self.parts.balance).tally(),
             restarts: self.restarts,
             dropped: self.parts.logs.dropped(),
             pid,
-            rss_bytes: resident_bytes(pid),
+            rss_bytes: memory.get(&pid).copied().unwrap_or(0),
+            status,
         }
     }
 
     fn status(&self, now: Instant) -> Status {
+        let mut status = self.status_without_memory(now);
+        fill_in_memory(&mut status, None);
+        status
+    }
+
+    /// The status, without the memory of processes.
+    fn status_without_memory(&self, now: Instant) -> Status {
         let (accounts, queues, tally) = self.dispatch_views();
         let fleet = &self.parts.fleet;
         let slots: Vec<SlotView> = fleet.slots().collect();
@@ -195,6 +204,18 @@ impl Supervisor {
     }
 }
 
+/// Reads the memory of all workers, and of `another` process, at once: asking for one at a time
+/// costs as much again for each.
+fn fill_in_memory(status: &mut Status, another: Option<i32>) -> BTreeMap<i32, u64> {
+    let pids = status.workers.iter().filter_map(|worker| worker.pid);
+    let memory = memory::resident_bytes(pids.chain(another));
+    for worker in &mut status.workers {
+        let bytes = worker.pid.and_then(|pid| memory.get(&pid));
+        worker.rss_bytes = bytes.copied().unwrap_or(0);
+    }
+    memory
+}
+
 fn fill_from_process(now: Instant, status: &mut WorkerStatus, process: &Process) {
     let pid = process.child.pid();
     status.pid = Some(pid);
@@ -205,7 +226,6 @@ fn fill_from_process(now: Instant, status: &mut WorkerStatus, process: &Process)
         status.status.clone_from(&watched.status);
         status.watchdog_age_ms = watched.alive_at.map(|at| millis(now, at));
     }
-    status.rss_bytes = resident_bytes(pid);
     status.uptime_s = Some(now.duration_since(process.started).as_secs());
     if let Some(page) = process.load.read().filter(|page| page.version > 0) {
         status.requests = page.finished;
@@ -267,18 +287,6 @@ fn phase_name(phase: Phase) -> &'static str {
         Phase::Stopping(_) => "stopping",
         Phase::Finished => "finished",
     }
-}
-
-/// Resident memory of one process; 0 if it is gone.
-fn resident_bytes(pid: i32) -> u64 {
-    let Ok(pid) = u32::try_from(pid) else {
-        return 0;
-    };
-    let pid = Pid::from_u32(pid);
-    let mut system = System::new();
-    let what = ProcessRefreshKind::nothing().with_memory();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, what);
-    system.process(pid).map_or(0, sysinfo::Process::memory)
 }
 
 fn saturated(count: u64) -> u32 {
