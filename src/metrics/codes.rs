@@ -1,7 +1,7 @@
 //! Counts by a code out of a list that is fixed when the master starts.
 //!
-//! The owner of the codes (dispatch) gives the list; so every series is there, at 0, before it first
-//! counts, and none can be added by what clients send.
+//! The owner of the codes (dispatch) gives the list; so every series is there, at 0, before it
+//! first counts, and none can be added by what clients send.
 
 use super::cell::Cell;
 
