@@ -302,13 +302,9 @@ impl Reactor {
             Order::Drain(worker) => self.drain(now, worker),
             Order::Detach(worker) => self.detach(now, worker),
             Order::StopAccepting => self.stop_accepting(now),
-            // Workers of connection mode have no pool to ask through; dropping the reply says so.
-            Order::FetchApp { worker, path, reply } => {
-                tracing::debug!(%worker, path = &*path, "cannot ask an app in connection mode");
-                drop(reply);
-            }
+            Order::FetchApp { worker, path, reply } => self.fetch_app(worker, path, reply),
             // Connection mode knows of connections only. A reader that has gone needs no answer.
-            Order::Requests(reply) => drop(reply.send(Vec::new())),
+            Order::Requests(reply) => drop(reply.send(self.front.list_in_flight(now))),
             Order::Quit => return tasks::Next::End,
         }
         tasks::Next::GoOn

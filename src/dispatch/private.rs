@@ -4,13 +4,20 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::request::Counted;
+use tokio::sync::oneshot;
+
+use super::listener::Listener;
+use super::request::{Counted, Question};
+use super::tasks::Change;
 use super::upstream::Via;
 use super::{Reactor, Standing};
-use crate::link::orders::Upstream;
-use crate::policy::{ListenerId, WorkerId};
+use crate::link::orders::{Fetched, Upstream};
+use crate::policy::{ListenerId, Mode, WorkerId};
+
+type Reply = oneshot::Sender<Fetched>;
 
 /// Our end of a connection to a worker, and the count that goes with it.
 #[derive(Debug)]
@@ -22,6 +29,22 @@ pub(super) enum PrivateEnd {
 }
 
 impl Reactor {
+    /// Asks a worker's app for a path. Who serves no request-mode listener cannot be asked: the
+    /// dropped reply says so.
+    pub(super) fn fetch_app(&self, worker: WorkerId, path: Arc<str>, reply: Reply) {
+        let serves = |listener: &&Listener| {
+            let serves = self.servers.get(listener.server);
+            let by_channel = serves.is_some_and(|server| server.workers.contains(&worker));
+            let by_address =
+                self.links.get(&worker).is_some_and(|it| matches!(it.via, Via::Upstream(_)));
+            listener.mode == Mode::Request && (by_channel || by_address)
+        };
+        if let Some(listener) = self.listeners.values().find(serves) {
+            let through = (listener.id, listener.server);
+            self.change(Change::Fetch(Question { worker, through, path, reply }));
+        }
+    }
+
     /// Hands one end of a new pair to a worker, as a connection of this listener's server.
     ///
     /// # Errors

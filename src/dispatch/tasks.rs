@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet};
 
 use super::connection::Turn;
 use super::listener::Listener;
-use super::request::{self, Arrival};
+use super::request::{self, Arrival, Question};
 use super::{Member, Shared};
 use crate::clock;
 use crate::link::Channel;
@@ -57,6 +57,8 @@ pub(super) enum Change {
     WatchDestroyed(DestroyEvents),
     /// A client of request mode.
     Serve(Arrival),
+    /// Somebody wants to know something of an app.
+    Fetch(Question),
 }
 
 impl Change {
@@ -140,6 +142,10 @@ impl Tasks {
             Change::WatchListener { id, socket, resume } => {
                 let task = self.set.spawn_local(listener(reactor, id, socket, resume));
                 self.listeners.insert(id, task);
+            }
+            Change::Fetch(question) => {
+                let front = Rc::clone(&reactor.borrow().front);
+                self.set.spawn_local(request::fetch(front, question));
             }
             Change::Serve(arrival) => {
                 let front = Rc::clone(&reactor.borrow().front);

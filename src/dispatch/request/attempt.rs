@@ -7,7 +7,7 @@ use super::client::{After, Client};
 use super::desk::Lease;
 use super::download::{Download, Endless, Fault, Moved, Outbox, Stage};
 use super::exchange::Request;
-use super::front::Front;
+use super::front::{Front, InFlight};
 use super::outcome::Reason;
 use super::pool::{Age, Upstream};
 use super::reply::KeepsAlive;
@@ -17,6 +17,7 @@ use super::tunnel;
 use super::upload::{self, ClientEnd, Uploaded};
 use crate::clock;
 use crate::http::{Asked, Persistence, ResponseHead, Timing, Version, forward_response};
+use crate::metrics::InFlightState;
 
 /// What one attempt at a worker came to.
 pub(super) enum Attempt {
@@ -49,9 +50,9 @@ pub(super) async fn attempt(
     front: &Front,
     client: &mut Client,
     request: &mut Request,
-    given: (Lease, Instant),
+    given: (Lease, Instant, &InFlight),
 ) -> Attempt {
-    let (lease, leased) = given;
+    let (lease, leased, entry) = given;
     let place = (client.listener, client.server);
     let connected = tokio::time::timeout(
         front.settings.timeouts.connect,
@@ -68,7 +69,7 @@ pub(super) async fn attempt(
         Err(failure) => return failed(failure, Reason::ConnectFailed),
     };
     let sent = Sent { whole: whole && request.body.is_done(), leased };
-    exchange(front, client, request, Given { lease, upstream, sent }).await
+    exchange(front, client, request, Given { lease, upstream, sent, entry }).await
 }
 
 fn failed(failure: Failure, reason: Reason) -> Attempt {
@@ -102,10 +103,11 @@ struct Sent {
     leased: Instant,
 }
 
-struct Given {
+struct Given<'a> {
     lease: Lease,
     upstream: Upstream,
     sent: Sent,
+    entry: &'a InFlight,
 }
 
 /// Carries the rest of the request to the worker and its response back, side by side.
@@ -113,9 +115,9 @@ async fn exchange(
     front: &Front,
     client: &mut Client,
     request: &mut Request,
-    given: Given,
+    given: Given<'_>,
 ) -> Attempt {
-    let Given { lease, upstream, sent } = given;
+    let Given { lease, upstream, sent, entry } = given;
     // Given back as soon as the worker has finished, whatever the client has taken by then.
     let mut lease = Some(lease);
     let uploaded: Uploaded = Cell::new(None);
@@ -129,6 +131,7 @@ async fn exchange(
             keeps: if request.head.keeps_alive() { KeepsAlive::Yes } else { KeepsAlive::No },
             begun: request.begun,
             leased: sent.leased,
+            entry,
         };
         let respond = respond(front, download, about, &mut lease);
         let inbound = (&client.stream, &mut client.unread);
@@ -150,6 +153,7 @@ async fn exchange(
         }
         Ok(Ok(Response::Upgraded { rest })) => {
             drop(lease.take());
+            entry.is(InFlightState::Upgraded);
             tunnelled(front, client, upstream, rest).await
         }
         Ok(Err(fault)) => faulted(&fault, (&moved, &upstream, &sent)),
@@ -186,6 +190,7 @@ struct About<'a> {
     keeps: KeepsAlive,
     begun: Instant,
     leased: Instant,
+    entry: &'a InFlight,
 }
 
 /// Carries a response to the client until the worker has finished it.
@@ -195,7 +200,7 @@ async fn respond(
     about: About<'_>,
     lease: &mut Option<Lease>,
 ) -> Result<Response, Fault> {
-    let About { id, asked, keeps, begun, leased } = about;
+    let About { id, asked, keeps, begun, leased, entry } = about;
     loop {
         let head = download.head().await?;
         if head.is_upgrade() {
@@ -219,8 +224,10 @@ async fn respond(
         download.send(|out| forward_response(&head, &with, out));
         let _stream = if head.is_event_stream() {
             download.moved.endless.set(Endless::Yes);
+            entry.is(InFlightState::Streaming);
             front.to_stream(lease)
         } else {
+            entry.is(InFlightState::Responding);
             None
         };
         let reuse = head.keeps_alive().then(|| keep_alive_hint(&head));
@@ -254,6 +261,7 @@ fn faulted(fault: &Fault, about: (&Moved, &Upstream, &Sent)) -> Attempt {
         Fault::ClientGone => return Attempt::ClientGone,
         Fault::Bad(bad) => (Reason::BadResponse, bad.code()),
         Fault::Body(refusal) => (Reason::BadResponse, refusal.code()),
+        Fault::TooLarge => (Reason::BadResponse, "too_large"),
         Fault::Ended => (Reason::WorkerLost, "ended"),
         Fault::Reset => (Reason::WorkerLost, "reset"),
     };

@@ -93,6 +93,8 @@ pub(super) enum Fault {
     Bad(BadResponse),
     /// Its body is broken.
     Body(Refusal),
+    /// It is longer than we take for ourselves.
+    TooLarge,
     /// The client does not take it.
     ClientGone,
 }
@@ -192,6 +194,32 @@ impl<'a> Download<'a> {
                 continue;
             }
             self.wait(read).await?;
+        }
+    }
+
+    /// Takes the whole body, at most `bound` bytes, for ourselves.
+    pub(super) async fn collect(
+        mut self,
+        body: ResponseBody,
+        bound: usize,
+    ) -> Result<Vec<u8>, Fault> {
+        // HTTP/1.0 has no chunks: what comes out is the body itself.
+        let mut framer = Framer::new(body, Version::Http10);
+        let mut whole = Vec::new();
+        loop {
+            let arrived = std::mem::take(&mut self.inbox);
+            framer.feed(&arrived, &mut whole).map_err(Fault::Body)?;
+            if framer.is_done() {
+                return Ok(whole);
+            }
+            if whole.len() > bound {
+                return Err(Fault::TooLarge);
+            }
+            match self.receive().await {
+                Ok(()) => {}
+                Err(Fault::Ended) if framer.end().is_some() => return Ok(whole),
+                Err(fault) => return Err(fault),
+            }
         }
     }
 

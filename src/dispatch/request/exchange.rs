@@ -156,7 +156,7 @@ async fn take_body(
 
 /// Gets a lease and an answer with it; a second one where the first attempt did no harm.
 async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> After {
-    let entry = front.enter(request);
+    let entry = front.enter(request, client.peer);
     let mut sent_again = 0;
     loop {
         let lease = match lease(front, client, &entry).await {
@@ -169,7 +169,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
         };
         let leased = clock::now();
         request.leased = Some(leased);
-        let attempt = attempt(front, client, request, (lease, leased)).await;
+        let attempt = attempt(front, client, request, (lease, leased, &entry)).await;
         match attempt {
             Attempt::Answered(answered) => return finish(front, client, request, answered).await,
             Attempt::Failed { failure, reason } => {

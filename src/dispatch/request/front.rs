@@ -22,7 +22,7 @@ use crate::http::answer::{Page, content_type};
 use crate::http::{HeadLimits, Trust, TrustedPeers};
 use crate::link::orders::Upstream as Address;
 use crate::link::said::ServerKey;
-use crate::metrics::{Held, Holding, Recorder};
+use crate::metrics::{self, Held, Holding, InFlightState, Recorder};
 use crate::policy::{ListenerId, SplitMix64, Standing, WorkerId};
 
 /// How much is read at once. A larger read saves system calls for pages of hundreds of KiB.
@@ -75,6 +75,8 @@ pub(in crate::dispatch) struct Exchange {
     pub(in crate::dispatch) method: Box<[u8]>,
     /// Without the query, which may hold secrets.
     pub(in crate::dispatch) path: Box<[u8]>,
+    client: Option<SocketAddr>,
+    pub(super) state: Cell<InFlightState>,
     /// None while it waits for a lease.
     pub(in crate::dispatch) worker: Cell<Option<WorkerId>>,
 }
@@ -227,17 +229,33 @@ impl Front {
     }
 
     /// Enters a request among those in flight.
-    pub(super) fn enter(&self, request: &Request) -> InFlight {
+    pub(super) fn enter(&self, request: &Request, client: Option<SocketAddr>) -> InFlight {
         let number = self.next_exchange.get();
         self.next_exchange.set(number + 1);
         let exchange = Rc::new(Exchange {
             since: request.begun,
             method: request.head.method().into(),
             path: request.head.path().into(),
+            client,
+            state: Cell::new(InFlightState::Queued),
             worker: Cell::new(None),
         });
         self.in_flight.borrow_mut().insert(number, Rc::clone(&exchange));
         InFlight { number, exchange, all: Rc::clone(&self.in_flight) }
+    }
+
+    /// The requests in flight, oldest first, for people.
+    pub(in crate::dispatch) fn list_in_flight(&self, now: Instant) -> Vec<metrics::InFlight> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let shown = |exchange: &Rc<Exchange>| metrics::InFlight {
+            worker: exchange.worker.get(),
+            age: now.saturating_duration_since(exchange.since),
+            method: text(&exchange.method),
+            target: text(&exchange.path),
+            client: exchange.client,
+            state: exchange.state.get(),
+        };
+        self.in_flight().values().map(shown).collect()
     }
 
     /// Every request in flight, oldest first.
@@ -332,6 +350,12 @@ impl InFlight {
     /// A worker has it now.
     pub(super) fn at(&self, worker: WorkerId) {
         self.exchange.worker.set(Some(worker));
+        self.exchange.state.set(InFlightState::Waiting);
+    }
+
+    /// It has come this far.
+    pub(super) fn is(&self, state: InFlightState) {
+        self.exchange.state.set(state);
     }
 }
 

@@ -14,6 +14,7 @@ mod client;
 pub(super) mod desk;
 mod download;
 mod exchange;
+mod fetch;
 mod front;
 mod outcome;
 mod pool;
@@ -25,6 +26,7 @@ mod upload;
 
 pub(crate) use account::RETRY_CODES;
 pub(super) use client::{Arrival, serve};
+pub(super) use fetch::{Question, fetch};
 pub(super) use front::Front;
 pub(crate) use front::FrontSettings;
 pub(crate) use outcome::reason_codes;

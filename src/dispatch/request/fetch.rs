@@ -1,0 +1,73 @@
+//! Asks one worker's app for a path, outside its limit: for metrics that every worker has of its
+//! own.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::download::{Download, Moved};
+use super::front::Front;
+use crate::clock;
+use crate::http::Asked;
+use crate::link::orders::Fetched;
+use crate::link::said::ServerKey;
+use crate::policy::{ListenerId, WorkerId};
+
+/// How long an app may take; whoever asks waits no longer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The largest answer that is taken: some ten thousand series.
+const ANSWER_MAX: usize = 4 * 1024 * 1024;
+
+/// Whom to ask what, and who wants to know.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Question {
+    pub(in crate::dispatch) worker: WorkerId,
+    /// A listener of request mode that it serves.
+    pub(in crate::dispatch) through: (ListenerId, ServerKey),
+    pub(in crate::dispatch) path: std::sync::Arc<str>,
+    pub(in crate::dispatch) reply: oneshot::Sender<Fetched>,
+}
+
+/// Asks, and passes the answer on. One that nobody waits for any more is dropped.
+pub(in crate::dispatch) async fn fetch(front: Rc<Front>, question: Question) {
+    let Question { worker, through, path, reply } = question;
+    let asked = ask(&front, worker, through, &path);
+    let answer = match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err("it did not answer within 1 s".to_owned()),
+    };
+    let _ = reply.send(answer);
+}
+
+async fn ask(
+    front: &Front,
+    worker: WorkerId,
+    through: (ListenerId, ServerKey),
+    path: &str,
+) -> Fetched {
+    let upstream = front
+        .connect(clock::now(), worker, through)
+        .await
+        .map_err(|error| format!("it takes no connection: {error}"))?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: tenfold\r\nConnection: close\r\n\r\n"
+    );
+    let lost = |_| "its connection broke".to_owned();
+    upstream.stream.write_all(request.as_bytes()).await.map_err(lost)?;
+    let moved = Moved::new(clock::now());
+    let mut download =
+        Download::new(front, (&upstream.stream, &upstream.stream), Asked::default(), &moved);
+    let head = loop {
+        let head = download.head().await.map_err(|fault| format!("no answer: {fault:?}"))?;
+        if !head.is_informational() {
+            break head;
+        }
+    };
+    if head.status() != 200 {
+        return Err(format!("it answered {}", head.status()));
+    }
+    let body = download.collect(head.body(), ANSWER_MAX).await;
+    body.map_err(|fault| format!("its answer broke off: {fault:?}"))
+}
