@@ -5,7 +5,7 @@ mod support;
 use support::crowd::Crowd;
 use support::http::{self, Connection};
 use support::pool::{demo_pool, deno_pool, node_pool};
-use support::{Builder, PATIENCE, Tenfold};
+use support::{Builder, PATIENCE, Status, Tenfold};
 
 const WORKERS: usize = 4;
 
@@ -18,7 +18,7 @@ fn check_even_spread((builder, port): (Builder, u16)) {
     for _ in 0..CONNECTIONS {
         let response = http::get(port, "/").expect("somebody answers");
         assert_eq!(response.status, 200, "{}", response.text());
-        tenfold.wait_status(PATIENCE, "no open connection", |status| status.open() == 0);
+        tenfold.wait_status(PATIENCE, "no open connection", Status::is_quiet);
     }
     let status = tenfold.status().expect("the master runs");
     let share = CONNECTIONS / WORKERS as u64;

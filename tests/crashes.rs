@@ -68,7 +68,7 @@ fn check_death_of_one(builder: Builder, port: u16, before: impl Fn(&Tenfold, i32
         });
         asking.join().expect("clients do not panic")
     });
-    let status = tenfold.wait_status(PATIENCE, "nothing open", |status| status.open() == 0);
+    let status = tenfold.wait_status(PATIENCE, "nothing open", Status::is_quiet);
     assert_eq!(outcomes.len(), crowd.requests);
     check_only_acknowledged_failed(&status, &outcomes, victim);
 }
@@ -122,7 +122,7 @@ fn check_tree_dies_with_master((builder, _): (Builder, u16)) {
     let mut tenfold = builder.start();
     tenfold.wait_ready(2);
     let children: Vec<i32> = processes::children(tenfold.pid()).map(|it| it.pid).collect();
-    assert_eq!(children.len(), 3, "two workers and the guardian");
+    assert!(children.len() >= 3, "two workers and the guardian: {children:?}");
     tenfold.kill9();
     tenfold.wait_exit(PATIENCE);
     tenfold.wait_tree_gone(TREE_BOUND);

@@ -14,8 +14,7 @@ const MIB: u64 = 1 << 20;
 
 /// What the master holds when all is quiet.
 fn counters(tenfold: &Tenfold) -> Counters {
-    tenfold
-        .wait_status(PATIENCE, "quiet", |status| status.ready() == WORKERS && status.open() == 0);
+    tenfold.wait_status(PATIENCE, "quiet", |status| status.ready() == WORKERS && status.is_quiet());
     // The connection of the last status is closed by now or soon.
     let mut last = processes::counters(tenfold.pid());
     wait_until(PATIENCE, "the same counts twice", || {

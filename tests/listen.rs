@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use support::crowd::{Crowd, Who};
 use support::http::{self, Address};
 use support::pool::{command_pool, node_pool};
-use support::{PATIENCE, free_port, node};
+use support::{PATIENCE, Status, free_port, node};
 
 #[track_caller]
 fn check_served(address: impl Into<Address>) {
@@ -91,7 +91,7 @@ fn listen_takes_a_unix_path() {
     tenfold.wait_ready(2);
     for _ in 0..4 {
         check_served(path.as_path());
-        tenfold.wait_status(PATIENCE, "no open connection", |status| status.open() == 0);
+        tenfold.wait_status(PATIENCE, "no open connection", Status::is_quiet);
     }
     check_nobody_listens(port);
     let shares: Vec<u64> =

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use support::crowd::{Crowd, Outcome};
 use support::http::{self, Connection};
 use support::pool::{command_pool, node_pool};
-use support::{Builder, PATIENCE, Tenfold, processes, try_until};
+use support::{Builder, PATIENCE, Status, Tenfold, processes, try_until};
 
 const WORKERS: usize = 4;
 
@@ -184,7 +184,7 @@ fn full_queue_turns_away_and_serves_who_is_in_it() {
     for connection in &mut waiting {
         assert_eq!(connection.receive().expect("each has its turn").status, 200);
     }
-    let status = tenfold.status().expect("the master runs");
+    let status = tenfold.wait_status(PATIENCE, "quiet", Status::is_quiet);
     assert_eq!((status.total("shed"), status.total("accepted")), (7, 6), "{status:?}");
     assert_eq!(status.listeners[0].queue.length, 0, "{status:?}");
 }
