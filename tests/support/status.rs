@@ -99,6 +99,8 @@ impl Status {
     pub(crate) fn admin_port(&self) -> u16 {
         let port = self.admin.as_ref().and_then(|url| url.rsplit(':').next()?.parse().ok());
         port.unwrap_or_else(|| panic!("no admin address: {self:#?}"))
+    }
+
     /// Whether no worker holds a connection, or has one to answer for.
     pub(crate) fn is_quiet(&self) -> bool {
         self.workers.iter().all(|worker| (worker.open, worker.unacked) == (0, 0))
