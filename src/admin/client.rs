@@ -1,7 +1,9 @@
 //! The other end of the control socket, and of the admin listener, for the command line.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -9,13 +11,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request as HttpRequest, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::listener;
 use super::server::Count;
 use crate::config::Admin;
 use crate::supervisor::request::{RequestStatus, Status};
+use crate::sys::socket::peer_credentials;
+use crate::sys::{child, wait};
 
 /// A master that does not answer within this is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -168,16 +172,24 @@ pub async fn scale(socket: &Path, workers: u16) -> anyhow::Result<u16> {
 /// # Errors
 /// As [`status`]; or it still runs after `patience`.
 pub async fn stop(socket: &Path, patience: Duration) -> anyhow::Result<()> {
-    let mut watch = UnixStream::connect(socket).await.context("cannot reach the master")?;
-    call(socket, Method::POST, "/stop", Bytes::new()).await?;
-    // The idle connection ends with the process that serves it.
-    let mut byte = [0];
-    let ended = tokio::io::AsyncReadExt::read(&mut watch, &mut byte);
-    match tokio::time::timeout(patience, ended).await {
-        Ok(_) => Ok(()),
-        Err(_) => bail!("it still runs after {} s", patience.as_secs()),
+    let watch = UnixStream::connect(socket).await.map_err(explain)?;
+    // Named before it is asked to end: later its pid may be somebody else's.
+    let master = peer_credentials(watch.as_fd())?;
+    let master = child::open_pidfd(master.pid).context("cannot watch the master's process")?;
+    let master = wait::shared(Rc::new(master), Interest::READABLE)?;
+    drop(watch);
+    let asked = call(socket, Method::POST, "/stop", Bytes::new()).await;
+    // A master with nothing to drain may be gone before its answer is.
+    let patience = if asked.is_ok() { patience } else { LAST_WORDS };
+    match (tokio::time::timeout(patience, master.readable()).await, asked) {
+        (Ok(_), _) => Ok(()),
+        (Err(_), Err(error)) => Err(error),
+        (Err(_), Ok(_)) => bail!("it still runs after {} s", patience.as_secs()),
     }
 }
+
+/// How long a master that broke off its answer may take to be gone.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 async fn call(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
     let exchange = async {
