@@ -3,13 +3,15 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use support::crowd::{Crowd, Outcome};
-use support::pool::{command_pool, node_pool};
-use support::{Builder, PATIENCE, Status, Tenfold, processes, try_until, wait_until};
+use support::pool::{command_pool, in_connection_mode, node_pool};
+use support::{Builder, PATIENCE, Status, Tenfold, free_port, processes, try_until, wait_until};
 
 const WORKERS: usize = 4;
 
@@ -35,13 +37,15 @@ fn answered_by(outcomes: &[Outcome]) -> BTreeMap<i32, u64> {
 #[track_caller]
 fn check_only_acknowledged_failed(status: &Status, outcomes: &[Outcome], victim: i32) {
     let answered = answered_by(outcomes);
-    let failed = outcomes.iter().filter(|outcome| outcome.answer.is_err()).count() as u64;
+    let failures: Vec<&Outcome> = outcomes.iter().filter(|it| it.answer.is_err()).collect();
+    let failed = failures.len() as u64;
     assert_eq!(status.total("shed"), 0, "{status:?}");
     assert_eq!(status.total("accepted"), outcomes.len() as u64, "{status:?}");
     for worker in &status.workers {
         let pid = worker.pid.expect("all are ready");
         let answers = answered.get(&pid).copied().unwrap_or(0);
-        assert_eq!(worker.accepted, answers, "a living worker lost connections: {worker:?}");
+        let lost = "a living worker lost connections";
+        assert_eq!(worker.accepted, answers, "{lost}: {worker:?}; failures: {failures:?}");
     }
     let living: u64 = status.workers.iter().map(|worker| worker.accepted).sum();
     let of_the_dead = answered.get(&victim).copied().unwrap_or(0);
@@ -114,6 +118,41 @@ fn queue_outlives_the_death_of_the_only_worker() {
         asking.join().expect("each has its answer")
     });
     assert!(answers.iter().all(|who| who.pid != victim), "a dead worker answered");
+}
+
+/// One byte there and back; an error for a connection that died with its worker.
+fn echo(port: u16) -> io::Result<()> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"?")?;
+    stream.read_exact(&mut [0])
+}
+
+#[test]
+fn last_words_of_a_dead_worker_count() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    let script = "test -e $HOME/started && exec python3 $0/worker.py; \
+                  touch $HOME/started; exec python3 $0/mayfly.py";
+    let port = free_port();
+    let tenfold = in_connection_mode(1)
+        .args(["--dialect", "native", "--listen", &format!("127.0.0.1:{port}")])
+        .app(["sh", "-c", script, fixtures])
+        .start();
+    let worker = tenfold.wait_ready(1).pid_of(0);
+    let echoes: Vec<io::Result<()>> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..12).map(|_| scope.spawn(move || echo(port))).collect();
+        tenfold.wait_status(PATIENCE, "8 sent and 4 waiting", |status| {
+            (status.worker_in(0).unacked, status.listeners[0].queue.length) == (8, 4)
+        });
+        // The master finds the answers and the death together, with somebody waiting.
+        tenfold.signal(Signal::SIGSTOP);
+        processes::signal(worker, Signal::SIGUSR1);
+        wait_until(PATIENCE, "its death", || (!processes::is_alive(worker)).then_some(()));
+        tenfold.signal(Signal::SIGCONT);
+        clients.into_iter().map(|it| it.join().expect("clients do not panic")).collect()
+    });
+    let failed = echoes.iter().filter(|echo| echo.is_err()).count();
+    assert_eq!(failed, 8, "what was acknowledged went to another worker: {echoes:?}");
 }
 
 /// The death of the master leaves nothing behind.

@@ -150,7 +150,10 @@ impl Reactor {
             Err(Stuck::TooManyInFlight) => self.after(now + EXHAUSTED_PAUSE, Timer::Flush(worker)),
             Err(Stuck::Broken(error)) => {
                 tracing::debug!(%worker, %error, "control channel broken");
-                self.end_channel(now, worker);
+                // It gets nothing more. But what it said before this may be unread, or half acted
+                // on by our caller: a connection that it answered for must not go to another.
+                self.balance().drain(worker);
+                self.after(now, Timer::Lost(worker));
             }
         }
     }

@@ -32,7 +32,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::clock::Pulse;
 use crate::config::{Address, Listeners};
 use crate::link::orders::{Order, Report};
-use crate::link::{Connection, Link};
+use crate::link::{Channel, Connection, Link};
 use crate::metrics::Recorder;
 use crate::policy::{Balance, Grant, ListenerId, QueueBounds, Ticket, WorkerBounds, WorkerId};
 use listener::Listener;
@@ -225,6 +225,8 @@ enum Counted {
 enum Timer {
     /// Phase two of a drain.
     Disconnect(WorkerId),
+    /// A channel that nothing can be sent on any more.
+    Lost(WorkerId),
     /// A channel that was out of descriptors in flight.
     Flush(WorkerId),
     /// A listener that rested.
@@ -322,6 +324,10 @@ impl Reactor {
                         let sent = member.link.disconnect();
                         self.after_send(now, worker, sent);
                     }
+                }
+                Timer::Lost(worker) => {
+                    while self.hear(now, worker) == Channel::More {}
+                    self.end_channel(now, worker);
                 }
                 Timer::Flush(worker) => self.flush(now, worker),
                 Timer::Resume(listener) => {

@@ -243,9 +243,11 @@ impl Link {
         }
     }
 
-    /// Every client's connection that the worker has not answered for, oldest first.
+    /// Every client's connection that the worker has not answered for, oldest first; none is sent
+    /// any more.
     pub(crate) fn take_back(&mut self) -> Vec<Connection> {
         self.handles.clear();
+        self.outbox.forget_unsent();
         let client = |handed: Handed| match handed.what {
             Owned::Client(connection) => Some(connection),
             Owned::Private(_) => None,
@@ -333,7 +335,6 @@ impl Link {
     pub(crate) fn offer_again(&mut self) -> io::Result<()> {
         self.dialect = Dialect::Unheard;
         self.inbox = Inbox::default();
-        self.outbox.forget_unsent();
         nix::unistd::write(&self.token, b"t")?;
         Ok(())
     }
