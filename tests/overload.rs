@@ -102,7 +102,7 @@ fn slow_reader_does_not_freeze_its_worker() {
 fn check_refusals_do_not_spin((builder, port): (Builder, u16)) {
     let tenfold = builder.start();
     tenfold.wait_ready(WORKERS);
-    let crowd = Crowd { port, path: "/slow?ms=300", clients: 50, requests: 100 };
+    let crowd = Crowd { port, path: "/slow?ms=600", clients: 50, requests: 60 };
     let (load, answers) = tenfold.load_during(|| crowd.ask_all());
     assert_eq!(answers.len(), crowd.requests);
     assert!(load < 0.05, "the master used {:.1} % of a CPU", load * 100.0);
