@@ -1,7 +1,8 @@
 //! Every kind of app, direct and by `npm start`, on every Node major: each cell is a test.
 //!
 //! `cargo test --test matrix -- express` runs the cells with that word in their name, such as
-//! `node22::npm_start::express`. A cell that cannot be is listed as ignored, with its reason.
+//! `node22::npm_start::express`. A cell that cannot be is listed as ignored, with its reason. What
+//! settings change (`connection_mode`, `no_preload`) is tried on one older major and the newest.
 
 mod support;
 
@@ -12,7 +13,8 @@ mod cell;
 
 use libtest_mimic::{Arguments, Trial};
 
-use cell::{Cell, Runtime, Start};
+use apps::App;
+use cell::{Cell, Column, Runtime};
 use support::node::MAJORS;
 
 /// A cell is four Node processes and their wrappers: more at a time only make each other late.
@@ -26,18 +28,28 @@ fn main() -> std::process::ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// Where the columns that change settings are tried.
+const MAJORS_OF_SETTINGS: [u32; 2] = [20, 26];
+
 fn cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     for major in MAJORS {
-        for start in [Start::Direct, Start::NpmStart] {
-            for app in apps::NODE {
-                cells.push(Cell { app, start, runtime: Runtime::Node(major) });
-            }
+        for column in [Column::Direct, Column::NpmStart] {
+            cells.extend(column_of(column, major, |_| true));
         }
     }
-    let deno = |app| Cell { app, start: Start::Direct, runtime: Runtime::Deno };
+    for major in MAJORS_OF_SETTINGS {
+        cells.extend(column_of(Column::ConnectionMode, major, App::is_plain_http));
+        cells.extend(column_of(Column::NoPreload, major, App::is_run_by_node_alone));
+    }
+    let deno = |app| Cell { app, column: Column::Direct, runtime: Runtime::Deno };
     cells.extend(apps::DENO.iter().map(deno));
     cells
+}
+
+fn column_of(column: Column, major: u32, of: fn(&App) -> bool) -> impl Iterator<Item = Cell> {
+    let apps = apps::NODE.iter().filter(move |app| of(app));
+    apps.map(move |app| Cell { app, column, runtime: Runtime::Node(major) })
 }
 
 fn trial(cell: Cell) -> Trial {

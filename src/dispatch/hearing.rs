@@ -51,7 +51,7 @@ impl Reactor {
             }
             Said::Leaving { seq } => self.leaving(now, worker, seq),
             Said::Bypasses(bypass) => {
-                let place = bypass.place.as_ref().map_or_else(String::new, describe);
+                let place = bypass.place.as_ref().map(describe);
                 self.report(Report::Bypassed { worker, why: bypass.why, place });
             }
             Said::Faulted(error) => self.report(Report::Faulted { worker, error }),

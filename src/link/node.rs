@@ -119,7 +119,7 @@ impl NodeSession {
             }
             Some("bypass") => Said::Bypasses(Bypass {
                 why: wire.why.clone().unwrap_or_default(),
-                place: place_of(&wire),
+                place: bypassed_place(&wire),
             }),
             Some("fault") => Said::Faulted(wire.error.unwrap_or_default()),
             Some("room") => Said::Room,
@@ -247,6 +247,20 @@ fn place_of(wire: &Wire<'_>) -> Option<Place> {
     }
 }
 
+/// The preload tells of a bypass as the app asked: without a family, and without a port where none
+/// was named (a descriptor, a fork).
+fn bypassed_place(wire: &Wire<'_>) -> Option<Place> {
+    let address = wire.address.clone();
+    match wire.port {
+        None => None,
+        Some(-1) => Some(Place::Path(address?.into())),
+        Some(port) => {
+            let port = u16::try_from(port).ok()?;
+            Some(Place::Tcp { address, port, family: Family::V6 })
+        }
+    }
+}
+
 fn datagram(wire: &Wire<'_>, family: Family) -> Option<Place> {
     Some(Place::Udp {
         address: wire.address.clone(),
@@ -306,6 +320,20 @@ mod tests {
             other => panic!("{other:?}"),
         });
         assert_eq!(kinds, [Some(ServerKind::Http), None]);
+    }
+
+    #[test]
+    fn a_bypass_names_its_place_as_far_as_it_has_one() {
+        let place = |fields: &str| match read(format!(
+            r#"{{"cmd":"NODE_TENFOLD","act":"bypass","why":"exclusive"{fields}}}"#
+        )) {
+            Said::Bypasses(bypass) => bypass.place,
+            other => panic!("{other:?}"),
+        };
+        let tcp = Place::Tcp { address: None, port: 3000, family: Family::V6 };
+        assert_eq!(place(r#","port":3000"#), Some(tcp));
+        assert_eq!(place(r#","address":"/a/b","port":-1"#), Some(Place::Path("/a/b".into())));
+        assert_eq!(place(""), None);
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub(crate) enum Report {
     /// Spoke for the first time.
     Spoke { worker: WorkerId, dialect: &'static str, runtime: Option<String> },
     /// Listens past us.
-    Bypassed { worker: WorkerId, why: String, place: String },
+    Bypassed { worker: WorkerId, why: String, place: Option<String> },
     /// The preload failed at something; the app runs on.
     Faulted { worker: WorkerId, error: String },
     /// A listener accepts.

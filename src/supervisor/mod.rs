@@ -111,6 +111,8 @@ pub(crate) struct Supervisor {
     denied: BTreeSet<String>,
     /// Ports on which workers listen although they were told another place, each told once.
     strangers: BTreeSet<u16>,
+    /// What the app does past us, each told once.
+    bypasses: BTreeSet<String>,
     /// A listener that was configured cannot be opened: the pool is of no use.
     cannot_listen: Option<String>,
 }
@@ -164,6 +166,7 @@ impl Supervisor {
             sequels: BTreeMap::new(),
             denied: BTreeSet::new(),
             strangers: BTreeSet::new(),
+            bypasses: BTreeSet::new(),
             cannot_listen: None,
         }
     }
@@ -308,7 +311,9 @@ impl Supervisor {
                 }
                 self.stop_probing(worker);
             }
-            Report::Bypassed { worker, why, place } => self.bypassed(worker, &why, &place),
+            Report::Bypassed { worker, why, place } => {
+                self.bypassed(worker, &why, place.as_deref());
+            }
             Report::Faulted { worker, error } => {
                 tracing::warn!(%worker, %error, "the Node preload failed; the app runs without it");
             }

@@ -223,6 +223,9 @@ pub struct Totals {
     pub open: u64,
     /// Connections they have taken since the master started, dead ones included.
     pub accepted: u64,
+    /// Requests they were given since then (request mode), each retry counted again.
+    #[serde(default)]
+    pub requests: u64,
     /// Connections the master turned away.
     pub shed: u64,
     /// Restarts after failures.

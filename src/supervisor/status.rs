@@ -191,6 +191,7 @@ impl Supervisor {
             ready: workers.iter().filter(|worker| worker.state == "ready").count(),
             open: workers.iter().map(|worker| u64::from(worker.open)).sum(),
             accepted: tally.accepted,
+            requests: tally.leased,
             shed: tally.shed.total(),
             restarts: slots.iter().map(|slot| u64::from(slot.restarts)).sum(),
             dropped_log_lines: dropped.own + dropped.workers,

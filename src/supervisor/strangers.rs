@@ -11,9 +11,14 @@ use crate::link::orders::Upstream;
 use crate::policy::WorkerId;
 use crate::sys::process;
 
+/// The most bypasses that are told; an app that listens on another port in each of its lives has no
+/// end of them, and the first few say it all.
+const BYPASSES_TOLD: usize = 16;
+
 impl Supervisor {
-    /// A worker says that it listens past us.
-    pub(super) fn bypassed(&mut self, worker: WorkerId, why: &str, place: &str) {
+    /// A worker listens past us, as it says or as its sockets show. Every worker of the pool does
+    /// the same, again and again: each place is told once.
+    pub(super) fn bypassed(&mut self, worker: WorkerId, why: &str, place: Option<&str>) {
         let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
@@ -22,10 +27,11 @@ impl Supervisor {
         }
         process.bypass = Bypass::Settled;
         let slot = process.slot;
-        tracing::warn!(
-            %slot, %worker, why, place,
-            "worker listens by itself on {place} ({why}); tenfold cannot balance or drain that"
-        );
+        let place = place.map(|place| format!(" on {place}")).unwrap_or_default();
+        let told = format!("worker {slot} bypasses tenfold: it listens by itself{place} ({why})");
+        if self.bypasses.len() < BYPASSES_TOLD && self.bypasses.insert(format!("{why}{place}")) {
+            tracing::warn!("{told}; nothing balances, bounds or drains what comes in there");
+        }
     }
 
     /// Looks at the sockets of workers that have been starting for long: who listens by itself
@@ -68,7 +74,7 @@ impl Supervisor {
             Some(kind) => self.elsewhere(worker, &kind, &addresses),
             None => {
                 let why = "it does not ask its cluster primary";
-                self.bypassed(worker, why, &first.to_string());
+                self.bypassed(worker, why, Some(&first.to_string()));
             }
         }
     }

@@ -41,6 +41,19 @@ pub(crate) enum Expect {
     BypassFrom(u32),
 }
 
+impl App {
+    /// Whether nothing but HTTP/1.1 on its port is asked of it, and nothing but node runs it.
+    pub(crate) fn is_plain_http(&self) -> bool {
+        let is_shared = matches!(self.expect, Expect::Shared);
+        self.is_run_by_node_alone() && is_shared && matches!(self.reach, Reach::Http)
+    }
+
+    /// Whether its command is `node` and a file: no wrapper, no flag, nothing loaded before it.
+    pub(crate) fn is_run_by_node_alone(&self) -> bool {
+        matches!(self.command, ["node", file] if !file.starts_with('-'))
+    }
+}
+
 const fn http(name: &'static str, command: &'static [&'static str], answers: &'static str) -> App {
     App { name, command, answers, reach: Reach::Http, expect: Expect::Shared }
 }

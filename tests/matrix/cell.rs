@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::apps::{App, Expect, Reach};
 use crate::support::http::{self, Address};
-use crate::support::{Builder, PATIENCE, Tenfold, free_port, node};
+use crate::support::{Builder, PATIENCE, Tenfold, free_port, node, wait_until};
 
 /// In each cell; two would do, four also meet in the races of a start.
 const WORKERS: usize = 4;
@@ -18,14 +18,19 @@ const CONNECTIONS: usize = 12;
 
 pub(crate) struct Cell {
     pub(crate) app: &'static App,
-    pub(crate) start: Start,
+    pub(crate) column: Column,
     pub(crate) runtime: Runtime,
 }
 
+/// How the app is started, and with which settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum Column {
     Direct,
     NpmStart,
+    /// Direct, with `--mode connection`.
+    ConnectionMode,
+    /// Direct, with `workers.preload` off.
+    NoPreload,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +62,13 @@ impl Cell {
             Runtime::Node(major) => format!("node{major}"),
             Runtime::Deno => "deno".to_owned(),
         };
-        let start = match self.start {
-            Start::Direct => "direct",
-            Start::NpmStart => "npm_start",
+        let column = match self.column {
+            Column::Direct => "direct",
+            Column::NpmStart => "npm_start",
+            Column::ConnectionMode => "connection_mode",
+            Column::NoPreload => "no_preload",
         };
-        format!("{runtime}::{start}::{}", self.app.name)
+        format!("{runtime}::{column}::{}", self.app.name)
     }
 
     /// Why this cell cannot be: never because of us, or of a tool that is missing.
@@ -78,8 +85,7 @@ impl Cell {
         let socket = builder.dir().join("app.sock");
         let tenfold = builder.start();
         if self.bypasses() {
-            tenfold.wait_for_line(PATIENCE, |line| line.to_lowercase().contains("bypass"));
-            return;
+            return check_bypass(&tenfold, &places);
         }
         tenfold.wait_ready(WORKERS);
         let answers = self.reach(&tenfold, &places, &socket);
@@ -91,6 +97,20 @@ impl Cell {
             (Expect::Shared, _) | (Expect::BypassFrom(_), Runtime::Deno) => false,
             (Expect::Bypass, _) => true,
             (Expect::BypassFrom(first), Runtime::Node(major)) => major >= first,
+        }
+    }
+
+    /// What is dispatched: requests, where the preload tells that the app serves plain HTTP.
+    fn mode(&self) -> &'static str {
+        let is_http = match self.app.reach {
+            Reach::Client(kind) => kind == "ws",
+            Reach::Http | Reach::HttpWith(..) | Reach::TwoPorts => true,
+            Reach::PrintedPort | Reach::UnixPath | Reach::Udp => true,
+        };
+        match (self.column, self.runtime) {
+            (Column::Direct | Column::NpmStart, Runtime::Node(_)) if is_http => "request",
+            (Column::Direct | Column::NpmStart, _) => "connection",
+            (Column::ConnectionMode | Column::NoPreload, _) => "connection",
         }
     }
 
@@ -118,13 +138,18 @@ impl Cell {
             ("permission", Runtime::Node(26)) => command.insert(1, "--allow-net".to_owned()),
             _ => {}
         }
-        if self.start == Start::NpmStart {
-            builder = builder.env("RUN", command.join(" "));
-            command = vec!["npm".to_owned(), "start".to_owned()];
-        }
         let socket = builder.dir().join("app.sock");
-        if matches!((self.app.reach, self.start), (Reach::UnixPath, Start::NpmStart)) {
-            builder = listening_on_path(builder, &socket);
+        match self.column {
+            Column::Direct => {}
+            Column::NpmStart => {
+                builder = builder.env("RUN", command.join(" "));
+                command = vec!["npm".to_owned(), "start".to_owned()];
+                if matches!(self.app.reach, Reach::UnixPath) {
+                    builder = listening_on_path(builder, &socket);
+                }
+            }
+            Column::ConnectionMode => builder = builder.args(["--mode", "connection"]),
+            Column::NoPreload => builder = builder.args(["--set", "workers.preload=false"]),
         }
         builder
             .args(["--workers", &WORKERS.to_string()])
@@ -200,10 +225,26 @@ impl Cell {
         assert!(answers.iter().all(|answer| answer.app == self.app.answers), "{answers:?}");
         check_slots(answers);
         let wanted = u64::try_from(answers.len()).expect("a count fits");
-        let what = format!("{wanted} connections that came through the master");
-        let status = tenfold.wait_status(PATIENCE, &what, |status| status.accepted() >= wanted);
-        assert!(!status.listeners.is_empty(), "{status:?}");
+        let mode = self.mode();
+        let what = format!("{wanted} answers that came through the master, in {mode} mode");
+        let passed = if mode == "request" { "requests" } else { "accepted" };
+        let status = tenfold.wait_status(PATIENCE, &what, |status| status.total(passed) >= wanted);
+        let modes: BTreeSet<&str> = status.listeners.iter().map(|it| it.mode.as_str()).collect();
+        assert_eq!(modes, BTreeSet::from([mode]), "{status:?}");
     }
+}
+
+/// However many workers do it, and however often they are restarted, one line says so, with the
+/// place; and the app's users are served all the same, by whoever got the place.
+fn check_bypass(tenfold: &Tenfold, places: &Places) {
+    let is_told = |line: &str| line.contains("bypasses tenfold");
+    let place = format!(":{} (", places.first);
+    let line = tenfold.wait_for_line(PATIENCE, is_told);
+    assert!(line.contains(&place), "the place is missing: {line}");
+    let served = || http::get(places.first, "/").ok().filter(|response| response.status == 200);
+    wait_until(PATIENCE, "an answer of the app itself", served);
+    let told = tenfold.output().lines().filter(|line| is_told(line)).count();
+    assert_eq!(told, 1, "a bypass is told once:\n{}", tenfold.output());
 }
 
 /// A wrapper's own sockets are paths too: behind one, the app's path must be named to be shared.

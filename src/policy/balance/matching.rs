@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::account::Account;
-use super::{Admission, Balance, Grant, Listener, Shed};
+use super::{Admission, Balance, Grant, Listener, Mode, Shed};
 use crate::policy::queue::{Queue, Waiter};
 use crate::policy::{ListenerId, Ticket, WorkerId};
 
@@ -98,6 +98,7 @@ impl Balance {
         let Listener { id: listener, mode, .. } = self.listeners[listener];
         let worker = &mut self.workers[worker];
         worker.take(mode, self.dispatches);
+        self.tally.leased += u64::from(mode == Mode::Request);
         Grant { ticket, worker: worker.id, listener }
     }
 

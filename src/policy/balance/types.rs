@@ -133,6 +133,8 @@ pub struct WorkerView {
 /// What became of everything so far, whoever has it now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Leases given (request mode): one for each exchange, one more for each retry.
+    pub leased: u64,
     /// Connections that a worker took.
     pub accepted: u64,
     /// Connections that a worker would not have; each was given to another or waited again.
