@@ -17,13 +17,15 @@ use apps::App;
 use cell::{Cell, Column, Runtime};
 use support::node::MAJORS;
 
-/// A cell is four Node processes and their wrappers: more at a time only make each other late.
-const AT_ONCE: usize = 3;
+/// The most cells at a time: each is several Node processes and their wrappers, and more of them only
+/// make each other late.
+const AT_ONCE: usize = 4;
 
 fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    arguments.test_threads.get_or_insert(cores.min(AT_ONCE));
+    // One more than cores: a cell that waits leaves its core to another.
+    arguments.test_threads.get_or_insert((cores + 1).min(AT_ONCE));
     let trials = cells().into_iter().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

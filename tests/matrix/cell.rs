@@ -11,8 +11,6 @@ use crate::apps::{App, Expect, Reach};
 use crate::support::http::{self, Address};
 use crate::support::{Builder, PATIENCE, Tenfold, free_port, node, wait_until};
 
-/// In each cell; two would do, four also meet in the races of a start.
-const WORKERS: usize = 4;
 /// One after the other, each on a connection of its own.
 const CONNECTIONS: usize = 12;
 
@@ -87,9 +85,18 @@ impl Cell {
         if self.bypasses() {
             return check_bypass(&tenfold, &places);
         }
-        tenfold.wait_ready(WORKERS);
+        tenfold.wait_ready(self.workers());
         let answers = self.reach(&tenfold, &places, &socket);
         self.check(&tenfold, &answers);
+    }
+
+    /// Four meet in the races of a start. Two show the rest, where each costs seconds of a core:
+    /// behind npm, and under an instrumentation that loads a hundred packages.
+    fn workers(&self) -> usize {
+        match (self.column, self.app.name) {
+            (Column::NpmStart, _) | (_, "opentelemetry") => 2,
+            (Column::Direct | Column::ConnectionMode | Column::NoPreload, _) => 4,
+        }
     }
 
     fn bypasses(&self) -> bool {
@@ -107,11 +114,11 @@ impl Cell {
             Reach::Http | Reach::HttpWith(..) | Reach::TwoPorts => true,
             Reach::PrintedPort | Reach::UnixPath | Reach::Udp => true,
         };
-        match (self.column, self.runtime) {
-            (Column::Direct | Column::NpmStart, Runtime::Node(_)) if is_http => "request",
-            (Column::Direct | Column::NpmStart, _) => "connection",
-            (Column::ConnectionMode | Column::NoPreload, _) => "connection",
-        }
+        let is_told = match (self.column, self.runtime) {
+            (Column::Direct | Column::NpmStart, Runtime::Node(_)) => is_http,
+            (Column::ConnectionMode | Column::NoPreload, _) | (_, Runtime::Deno) => false,
+        };
+        if is_told { "request" } else { "connection" }
     }
 
     fn places(&self) -> Places {
@@ -152,7 +159,7 @@ impl Cell {
             Column::NoPreload => builder = builder.args(["--set", "workers.preload=false"]),
         }
         builder
-            .args(["--workers", &WORKERS.to_string()])
+            .args(["--workers", &self.workers().to_string()])
             .env("APP_PORT", places.first.to_string())
             .env("APP_PORT_2", places.second.to_string())
             .env("APP_SOCKET", &socket)
