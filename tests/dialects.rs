@@ -13,12 +13,18 @@ mod programs;
 mod strangers;
 
 use serde_json::Value;
-use support::{Builder, Status, Tenfold, Worker, http, python};
+use support::{Builder, Status, Tenfold, Worker, free_port, http, python};
+
+/// A tenfold that serves on a port of its own, where its workers name none for clients.
+#[track_caller]
+fn anywhere() -> Builder {
+    Tenfold::builder().env("PORT", free_port().to_string())
+}
 
 /// A tenfold that runs in the directory of the Python fixtures.
 #[track_caller]
 fn in_python() -> Builder {
-    Tenfold::builder().cwd(python::fixtures()).env("PATH", python::search_path())
+    anywhere().cwd(python::fixtures()).env("PATH", python::search_path())
 }
 
 /// The service that speaks systemd's words, with `words` as its arguments.

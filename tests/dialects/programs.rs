@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{PATIENCE, Tenfold, free_port, http, node, processes};
-use crate::{ask, check_each_answers, in_python};
+use crate::{anywhere, ask, check_each_answers, in_python};
 
 #[test]
 fn uvicorn_serves_the_descriptor_it_inherits() {
@@ -92,7 +92,7 @@ fn the_file_server_of_python_listens_on_its_port() {
 
 #[test]
 fn a_server_in_c_listens_on_its_port() {
-    let tenfold = Tenfold::builder()
+    let tenfold = anywhere()
         .cwd(crate::python::fixtures())
         .args(["-n", "2"])
         .app(["busybox", "httpd", "-f", "-p", "127.0.0.1:{port}"])
@@ -106,7 +106,7 @@ fn a_server_in_c_listens_on_its_port() {
 
 #[test]
 fn npm_start_without_the_preload_listens_on_port() {
-    let tenfold = Tenfold::builder()
+    let tenfold = anywhere()
         .node(22)
         .args(["-n", "2", "--set", "workers.preload=false"])
         .env("RUN", "node apps/env-port.js")

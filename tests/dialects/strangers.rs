@@ -1,12 +1,12 @@
 //! Workers that listen elsewhere than they were told, or not at all.
 
-use crate::support::{PATIENCE, Tenfold, free_port};
-use crate::{in_python, python};
+use crate::support::{PATIENCE, free_port};
+use crate::{anywhere, in_python, python};
 
 #[test]
 fn a_fixed_port_is_told_once_with_what_to_do() {
     let port = free_port().to_string();
-    let tenfold = Tenfold::builder()
+    let tenfold = anywhere()
         .cwd(python::fixtures())
         .args(["-n", "2"])
         .app(["busybox", "httpd", "-f", "-p", &format!("127.0.0.1:{port}")])
@@ -22,7 +22,7 @@ fn a_fixed_port_is_told_once_with_what_to_do() {
 #[test]
 fn a_worker_alone_is_served_on_its_fixed_port() {
     let port = free_port().to_string();
-    let tenfold = Tenfold::builder()
+    let tenfold = anywhere()
         .cwd(python::fixtures())
         .args(["-n", "1"])
         .app(["busybox", "httpd", "-f", "-p", &format!("127.0.0.1:{port}")])
