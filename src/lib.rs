@@ -237,7 +237,6 @@ fn dispatch_settings(
         front: FrontSettings {
             request: config.request.clone(),
             max_clients: config.listen.options.max_connections.resolve(host.nofile).get() as usize,
-            max_streams: config.workers.max_connections.resolve(host.worker_nofile).get(),
             seed: host.seed,
         },
         bounds: WorkerBounds {

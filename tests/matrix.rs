@@ -17,8 +17,8 @@ use apps::App;
 use cell::{Cell, Column, Runtime};
 use support::node::MAJORS;
 
-/// The most cells at a time: each is several Node processes and their wrappers, and more of them only
-/// make each other late.
+/// The most cells at a time: each is several Node processes and their wrappers, and more of them
+/// only make each other late.
 const AT_ONCE: usize = 4;
 
 fn main() -> std::process::ExitCode {

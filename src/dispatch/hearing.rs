@@ -73,6 +73,7 @@ impl Reactor {
         if member.link.load.read().is_some_and(|page| page.version > 0) {
             member.counted = Counted::Page;
         }
+        member.speaker = pid.unwrap_or(member.link.pid);
         if let Some(pid) = pid.filter(|pid| *pid != member.link.pid) {
             // The channel is held open by the wrapper too, so its end is no news of this process.
             self.change(tasks::Change::WatchClaimant { worker, pid });
@@ -88,7 +89,11 @@ impl Reactor {
         let counts_as_ready = match place {
             Place::Tcp { .. } => true,
             // Wrappers open private pipes of their own first; see docs/PROTOCOL.md.
-            Place::Path(path) => self.servers.names_path(path) || !names_a_process(path),
+            Place::Path(path) => {
+                let speaker = self.links.get(&worker).map(|member| member.speaker);
+                let is_private = speaker.is_some_and(|pid| names(path, pid));
+                self.servers.names_path(path) || !is_private
+            }
             Place::Udp { .. } | Place::Descriptor(_) => false,
         };
         if counts_as_ready && self.ready_when == ReadyWhen::Listening {
@@ -148,7 +153,8 @@ impl Reactor {
 
     /// The app leaves the cluster by itself.
     fn leaving(&mut self, now: Instant, worker: WorkerId, seq: u64) {
-        self.balance().drain(worker);
+        let grants = self.balance().drain(now, worker);
+        self.deliver(now, grants);
         if let Some(member) = self.links.get_mut(&worker) {
             let sent = member.link.confirm_leaving(seq);
             self.after_send(now, worker, sent);
@@ -156,10 +162,26 @@ impl Reactor {
     }
 }
 
-/// A path with a number in it that is some process is private to that process.
-fn names_a_process(path: &Path) -> bool {
-    path.to_string_lossy()
-        .split(|character: char| !character.is_ascii_digit())
-        .filter(|digits| digits.len() > 1)
-        .any(|digits| Path::new("/proc").join(digits).exists())
+/// Whether a path has the number of this process in it: then it is private to the process.
+fn names(path: &Path, pid: i32) -> bool {
+    let pid = pid.to_string();
+    path.to_string_lossy().split(|character: char| !character.is_ascii_digit()).any(|it| it == pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_a_process_by_its_whole_number_only() {
+        for (path, expected) in [
+            ("/tmp/tsx-0/4711.pipe", true),
+            ("/tmp/app-4711", true),
+            ("/tmp/app-47110.sock", false),
+            ("/tmp/x471/1.sock", false),
+            ("/run/app.sock", false),
+        ] {
+            assert_eq!(names(Path::new(path), 4711), expected, "{path}");
+        }
+    }
 }

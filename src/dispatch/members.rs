@@ -21,6 +21,7 @@ impl Reactor {
     pub(super) fn attach(&mut self, attachment: Attachment) {
         let worker = attachment.worker;
         let via = attachment.upstream.clone().map_or(Via::Channel, Via::Undecided);
+        let speaker = attachment.pid;
         let link = Link::new(attachment);
         self.balance().add_worker(worker, self.bounds);
         let member = Member {
@@ -29,6 +30,7 @@ impl Reactor {
             flush: Rc::new(Notify::new()),
             watched: Watched::No,
             counted: Counted::Kernel(KernelCount::default()),
+            speaker,
             private_seen: 0,
             private_open: Rc::new(Cell::new(0)),
             via,
@@ -39,7 +41,8 @@ impl Reactor {
     }
 
     pub(super) fn drain(&mut self, now: Instant, worker: WorkerId) {
-        self.balance().drain(worker);
+        let grants = self.balance().drain(now, worker);
+        self.deliver(now, grants);
         let Some(member) = self.links.get_mut(&worker) else {
             return;
         };
@@ -74,7 +77,8 @@ impl Reactor {
         }
         let was = std::mem::replace(&mut member.standing, Standing::Ended);
         let taken_back = member.link.take_back();
-        self.balance().remove_worker(worker);
+        let grants = self.balance().remove_worker(now, worker);
+        self.deliver(now, grants);
         self.front.forget_worker(worker);
         if let Some(observer) = self.observing.observer() {
             observer.forget_worker(worker);
@@ -107,7 +111,8 @@ impl Reactor {
         let taken_back = member.link.take_back();
         let offered = member.link.offer_again();
         self.front.forget_worker(worker);
-        self.balance().unready(worker);
+        let grants = self.balance().unready(now, worker);
+        self.deliver(now, grants);
         self.servers.forget_worker(worker);
         self.readmit(now, taken_back);
         self.report(Report::Unready(worker));
@@ -128,6 +133,17 @@ impl Reactor {
         }
         self.refresh_load(now, worker);
         channel
+    }
+
+    /// Finds out at once whether a worker is gone whose connection broke.
+    pub(super) fn look_after(&mut self, now: Instant, worker: WorkerId) {
+        loop {
+            match self.hear(now, worker) {
+                Channel::More => {}
+                Channel::Empty => return,
+                Channel::Ended => return self.channel_ended(now, worker),
+            }
+        }
     }
 
     /// Writes what waited for room in the channel.
@@ -152,7 +168,8 @@ impl Reactor {
                 tracing::debug!(%worker, %error, "control channel broken");
                 // It gets nothing more. But what it said before this may be unread, or half acted
                 // on by our caller: a connection that it answered for must not go to another.
-                self.balance().drain(worker);
+                let grants = self.balance().drain(now, worker);
+                self.deliver(now, grants);
                 self.after(now, Timer::Lost(worker));
             }
         }

@@ -189,6 +189,8 @@ struct Member {
     watched: Watched,
     /// How its open connections are counted.
     counted: Counted,
+    /// The process that speaks on its channel: its own, or a wrapper's child.
+    speaker: i32,
     /// Our own connections to it (request mode): those it has answered for, and those open.
     private_seen: u64,
     private_open: Rc<Cell<u32>>,

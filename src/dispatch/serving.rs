@@ -199,7 +199,8 @@ impl Reactor {
         let unserved = server.workers.is_empty() && server.lifetime == Lifetime::App;
         let listeners = server.listeners.clone();
         for listener in &listeners {
-            self.balance().unserve(worker, *listener);
+            let grants = self.balance().unserve(now, worker, *listener);
+            self.deliver(now, grants);
         }
         // A worker that drains closes its servers too; the next worker will want them.
         if unserved && standing == Some(Standing::Ready) {

@@ -4,10 +4,12 @@
 //! above its bounds; every dispatch went to the eligible worker with the least load at that moment.
 //! Grants are returned, never delivered: whoever gets one delivers it after unlocking, and gives
 //! back what it could not deliver. Absent on purpose: sampling (one dispatcher has exact counts and
-//! at most 256 workers) and queues per worker (late binding is what keeps the tail short).
+//! at most 256 workers) and queues per worker (late binding is what keeps the tail short; who waits
+//! for one worker waits among the others).
 
 mod account;
 mod matching;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -17,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use self::account::Account;
 pub use self::types::{
-    Admission, Expired, Grant, ListenerView, Load, Mode, Shed, ShedTally, Stalled, Standing, Tally,
-    WorkerBounds, WorkerView,
+    Admission, Asker, Expired, Grant, ListenerView, Load, Mode, Shed, ShedTally, Stalled, Standing,
+    Tally, Wish, WorkerBounds, WorkerView,
 };
 use super::queue::{Queue, Waiter};
 use super::{ListenerId, QueueBounds, Ticket, WorkerId};
@@ -33,7 +35,8 @@ pub const UNACKED_WINDOW: u32 = 8;
 pub const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accounts of all workers and the queue of every listener. Each call is O(listeners x workers) at
-/// worst and O(workers) while nothing waits.
+/// worst and O(workers) while nothing waits; one that serves waiters looks at those, too, who wait
+/// for a worker without room.
 ///
 /// Unknown workers, listeners and tickets are ignored: events about what is gone arrive late.
 /// Every call that returns grants has counted them.
@@ -44,7 +47,7 @@ pub struct Balance {
     /// Sorted by id.
     listeners: Vec<Listener>,
     /// Where each waiting ticket stands.
-    waiting: BTreeMap<Ticket, (ListenerId, Instant)>,
+    waiting: BTreeMap<Ticket, (ListenerId, Waiter)>,
     /// Dispatches so far; orders workers by how recently they got one.
     dispatches: u64,
     /// Not later than the end of the earliest refusal; `None` if no worker refuses.
@@ -115,10 +118,8 @@ impl Balance {
     /// The process that was ready is gone, the worker (a wrapper) is not: it holds no connections
     /// and serves nothing until told otherwise. Leases stay counted until released. The caller
     /// readmits what was un-acked.
-    pub fn unready(&mut self, id: WorkerId) {
-        if let Some(worker) = self.worker_mut(id) {
-            worker.reset();
-        }
+    pub fn unready(&mut self, now: Instant, id: WorkerId) -> Vec<Grant> {
+        self.change(now, id, Account::reset)
     }
 
     /// The worker accepts on this listener from now on.
@@ -129,23 +130,22 @@ impl Balance {
         self.change(now, id, |worker| worker.serve(listener))
     }
 
-    /// The worker accepts on this listener no longer.
-    pub fn unserve(&mut self, id: WorkerId, listener: ListenerId) {
-        if let Some(worker) = self.worker_mut(id) {
-            worker.unserve(listener);
-        }
+    /// The worker accepts on this listener no longer. Who waited for it is served by others.
+    pub fn unserve(&mut self, now: Instant, id: WorkerId, listener: ListenerId) -> Vec<Grant> {
+        self.change(now, id, |worker| worker.unserve(listener))
     }
 
-    /// The worker gets nothing new, ever; what it holds stays counted until it ends.
-    pub fn drain(&mut self, id: WorkerId) {
-        if let Some(worker) = self.worker_mut(id) {
-            worker.standing = Standing::Draining;
-        }
+    /// The worker gets nothing new, ever; what it holds stays counted until it ends. Who waited
+    /// for it is served by others.
+    pub fn drain(&mut self, now: Instant, id: WorkerId) -> Vec<Grant> {
+        self.change(now, id, |worker| worker.standing = Standing::Draining)
     }
 
-    /// The worker is dead: its account is settled. The caller readmits what may be retried.
-    pub fn remove_worker(&mut self, id: WorkerId) {
+    /// The worker is dead: its account is settled. The caller readmits what may be retried. Who
+    /// waited for it is served by others.
+    pub fn remove_worker(&mut self, now: Instant, id: WorkerId) -> Vec<Grant> {
         self.workers.retain(|worker| worker.id != id);
+        self.settle(now)
     }
 
     /// A stalled worker gets nothing until it is not.
@@ -156,9 +156,12 @@ impl Balance {
     /// Asks for a worker: grants at once, queues, or sheds. Returns `Queued` for a ticket that
     /// waits already.
     pub fn admit(&mut self, now: Instant, listener: ListenerId, ticket: Ticket) -> Admission {
-        self.enter(listener, Waiter { since: now, ticket }, |queue| {
-            if queue.is_full() { Err(Shed::QueueFull) } else { Ok(()) }
-        })
+        self.admit_as(Asker { listener, ticket, since: now, wish: Wish::Any })
+    }
+
+    /// [`admit`](Self::admit) for somebody with a wish; `since` is now.
+    pub fn admit_as(&mut self, asker: Asker) -> Admission {
+        self.enter(asker, |queue| if queue.is_full() { Err(Shed::QueueFull) } else { Ok(()) })
     }
 
     /// Asks again for a ticket whose worker died or refused; call it after
@@ -172,21 +175,27 @@ impl Balance {
         ticket: Ticket,
         waited_since: Instant,
     ) -> Admission {
-        self.enter(listener, Waiter { since: waited_since, ticket }, |queue| {
-            if queue.is_over_age(now, waited_since) { Err(Shed::QueueTimeout) } else { Ok(()) }
+        self.readmit_as(now, Asker { listener, ticket, since: waited_since, wish: Wish::Any })
+    }
+
+    /// [`readmit`](Self::readmit) for somebody with a wish.
+    pub fn readmit_as(&mut self, now: Instant, asker: Asker) -> Admission {
+        self.enter(asker, |queue| {
+            if queue.is_over_age(now, asker.since) { Err(Shed::QueueTimeout) } else { Ok(()) }
         })
     }
 
     /// A waiter left: frees its place. `false` if it did not wait (it was granted or shed).
     pub fn cancel(&mut self, ticket: Ticket) -> bool {
-        let Some((listener, since)) = self.waiting.remove(&ticket) else {
+        let Some((listener, waiter)) = self.waiting.remove(&ticket) else {
             return false;
         };
         let at = self.listener_index(listener).expect("a waiter's listener is open");
-        self.listeners[at].queue.remove(Waiter { since, ticket })
+        self.listeners[at].queue.remove(waiter)
     }
 
-    /// Request mode: one exchange of this worker ended, or its grant could not be delivered.
+    /// Request mode: one exchange of this worker ended, or its grant could not be delivered. What
+    /// the worker refused before may fit now.
     pub fn release(&mut self, now: Instant, id: WorkerId) -> Vec<Grant> {
         self.change(now, id, Account::release)
     }
@@ -216,15 +225,39 @@ impl Balance {
         listener: ListenerId,
         settle: impl FnOnce(&mut Account),
     ) -> Vec<Grant> {
-        let until = now + REFUSAL_PAUSE;
-        if self.worker_mut(id).is_some() {
-            self.tally.refused += 1;
-            self.refusal_end = Some(self.refusal_end.map_or(until, |end| end.min(until)));
-        }
+        let until = self.refusal(now);
+        self.tally.refused += u64::from(self.worker_mut(id).is_some());
         self.change(now, id, |worker| {
             settle(worker);
             worker.refuse(listener, until);
         })
+    }
+
+    /// Request mode: the worker did not take an exchange that it was given; otherwise as
+    /// [`pause`](Self::pause).
+    pub fn not_taken(&mut self, now: Instant, id: WorkerId, listener: ListenerId) -> Vec<Grant> {
+        let until = self.refusal(now);
+        self.change(now, id, |worker| {
+            worker.take_back();
+            worker.pause(listener, until);
+        })
+    }
+
+    /// Request mode: the worker did not take what it was given. It gets none of that listener until
+    /// it has finished something else, or [`REFUSAL_PAUSE`] has passed: a dead worker that nobody
+    /// has told us of yet has nothing in flight, and would draw everything.
+    pub fn pause(&mut self, now: Instant, id: WorkerId, listener: ListenerId) {
+        let until = self.refusal(now);
+        if let Some(worker) = self.worker_mut(id) {
+            worker.pause(listener, until);
+        }
+    }
+
+    /// The end of a refusal that begins now.
+    fn refusal(&mut self, now: Instant) -> Instant {
+        let until = now + REFUSAL_PAUSE;
+        self.refusal_end = Some(self.refusal_end.map_or(until, |end| end.min(until)));
+        until
     }
 
     /// Connection mode: a granted connection was never sent (its client left first, or the

@@ -12,8 +12,8 @@ mod time;
 
 pub use backoff::Backoff;
 pub use balance::{
-    Admission, Balance, Expired, Grant, ListenerView, Load, Mode, REFUSAL_PAUSE, Shed, ShedTally,
-    Stalled, Standing, Tally, UNACKED_WINDOW, WorkerBounds, WorkerView,
+    Admission, Asker, Balance, Expired, Grant, ListenerView, Load, Mode, REFUSAL_PAUSE, Shed,
+    ShedTally, Stalled, Standing, Tally, UNACKED_WINDOW, Wish, WorkerBounds, WorkerView,
 };
 pub use fleet::{
     Action, Cause, Event, Failure, Finish, Fleet, FleetSettings, LiveWorker, MAX_WORKERS, Note,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::Ticket;
+use super::{Ticket, WorkerId};
 
 /// How much may wait on a listener, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct QueueBounds {
 pub(super) struct Waiter {
     pub(super) since: Instant,
     pub(super) ticket: Ticket,
+    /// Whom it waits for, while that one serves the listener; none: for anybody.
+    pub(super) only: Option<WorkerId>,
 }
 
 /// A set ordered by age, not a ring: a waiter may leave from the middle, and one that was granted
@@ -50,6 +52,11 @@ impl Queue {
         self.waiters.first().copied()
     }
 
+    /// Who waits, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Waiter> {
+        self.waiters.iter().copied()
+    }
+
     pub(super) fn insert(&mut self, waiter: Waiter) {
         self.waiters.insert(waiter);
     }
@@ -58,14 +65,10 @@ impl Queue {
         self.waiters.remove(&waiter)
     }
 
-    pub(super) fn pop_oldest(&mut self) -> Option<Waiter> {
-        self.waiters.pop_first()
-    }
-
     /// Takes the oldest waiter if it has reached the age bound.
     pub(super) fn pop_expired(&mut self, now: Instant) -> Option<Waiter> {
         let oldest = self.oldest()?;
-        if self.is_over_age(now, oldest.since) { self.pop_oldest() } else { None }
+        if self.is_over_age(now, oldest.since) { self.waiters.pop_first() } else { None }
     }
 
     pub(super) fn is_over_age(&self, now: Instant, since: Instant) -> bool {

@@ -166,7 +166,8 @@ impl Connection {
         }
     }
 
-    fn receive_exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
+    /// Reads so many bytes, as they are.
+    pub(crate) fn receive_exactly(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.stream.read_exact(&mut bytes)?;
         Ok(bytes)

@@ -1,4 +1,4 @@
-//! Pools of fixture apps in connection mode, each on a port of its own.
+//! Pools of fixture apps in either mode, each on a port of its own.
 
 use std::ffi::OsStr;
 
@@ -43,4 +43,16 @@ pub(crate) fn demo_pool(workers: usize) -> (Builder, u16) {
 /// A builder for that many workers, without anything to run yet.
 pub(crate) fn in_connection_mode(workers: usize) -> Builder {
     Tenfold::builder().args(["--mode", "connection", "--workers", &workers.to_string()])
+}
+
+/// That many workers of `apps/APP` on Node in request mode, and the port where they are served.
+#[track_caller]
+pub(crate) fn request_pool(app: &str, workers: usize) -> (Builder, u16) {
+    let port = free_port();
+    let builder = Tenfold::builder()
+        .args(["--workers", &workers.to_string()])
+        .node(MAJOR)
+        .env("APP_PORT", port.to_string())
+        .app(["node", &format!("apps/{app}")]);
+    (builder, port)
 }

@@ -10,7 +10,8 @@ use crate::clock;
 use crate::metrics::{self, Code};
 
 /// Why requests are sent again, for who counts them.
-pub(crate) const RETRY_CODES: [Code; 3] = [
+pub(crate) const RETRY_CODES: [Code; 4] = [
+    Code { kind: "", code: retry_code(Failure::Unreachable) },
     Code { kind: "", code: retry_code(Failure::Unsent) },
     Code { kind: "", code: retry_code(Failure::Unread) },
     Code { kind: "", code: retry_code(Failure::Lost) },
@@ -18,6 +19,7 @@ pub(crate) const RETRY_CODES: [Code; 3] = [
 
 const fn retry_code(failure: Failure) -> &'static str {
     match failure {
+        Failure::Unreachable => "unreachable",
         Failure::Unsent => "unsent",
         Failure::Unread => "unread",
         Failure::Lost => "repeatable",

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::client::{After, Client};
-use super::desk::Lease;
+use super::desk::Place;
 use super::download::{Download, Endless, Fault, Moved, Outbox, Stage};
 use super::exchange::Request;
 use super::front::{Front, InFlight};
@@ -17,7 +17,7 @@ use super::tunnel;
 use super::upload::{self, ClientEnd, Uploaded};
 use crate::clock;
 use crate::http::{Asked, Persistence, ResponseHead, Timing, Version, forward_response};
-use crate::metrics::InFlightState;
+use crate::metrics::{Held, InFlightState};
 
 /// What one attempt at a worker came to.
 pub(super) enum Attempt {
@@ -50,26 +50,26 @@ pub(super) async fn attempt(
     front: &Front,
     client: &mut Client,
     request: &mut Request,
-    given: (Lease, Instant, &InFlight),
+    given: (&mut Place, Instant, &InFlight),
 ) -> Attempt {
-    let (lease, leased, entry) = given;
+    let (held, leased, entry) = given;
     let place = (client.listener, client.server);
     let connected = tokio::time::timeout(
         front.settings.timeouts.connect,
-        front.connect(leased, lease.worker(), place),
+        front.connect(leased, held.worker(), place),
     )
     .await;
     let upstream = match connected {
         Ok(Ok(upstream)) => upstream,
-        Ok(Err(_)) => return failed(Failure::Unsent, Reason::ConnectFailed),
-        Err(_) => return failed(Failure::Unsent, Reason::ConnectTimeout),
+        Ok(Err(_)) => return failed(Failure::Unreachable, Reason::ConnectFailed),
+        Err(_) => return failed(Failure::Unreachable, Reason::ConnectTimeout),
     };
     let whole = match write_head(front, &upstream.stream, &request.wire).await {
         Ok(whole) => whole,
         Err(failure) => return failed(failure, Reason::ConnectFailed),
     };
     let sent = Sent { whole: whole && request.body.is_done(), leased };
-    exchange(front, client, request, Given { lease, upstream, sent, entry }).await
+    exchange(front, client, request, Given { held, upstream, sent, entry }).await
 }
 
 fn failed(failure: Failure, reason: Reason) -> Attempt {
@@ -78,19 +78,24 @@ fn failed(failure: Failure, reason: Reason) -> Attempt {
 
 /// Writes what is here of a request. `Ok(true)`: all of it went in one write.
 async fn write_head(front: &Front, worker: &Stream, wire: &[u8]) -> Result<bool, Failure> {
-    let first = match worker.try_write(wire) {
-        Ok(count) => count,
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
-        Err(_) => return Err(Failure::Unsent),
+    let patience = front.settings.timeouts.response_head;
+    let first = loop {
+        match worker.try_write(wire) {
+            Ok(count) => break count,
+            // A fresh connection is not known to be writable yet.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                match tokio::time::timeout(patience, worker.writable()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) | Err(_) => return Err(Failure::Unsent),
+                }
+            }
+            Err(_) => return Err(Failure::Unsent),
+        }
     };
     if first == wire.len() {
         return Ok(true);
     }
-    let rest = tokio::time::timeout(
-        front.settings.timeouts.response_head,
-        worker.write_all(&wire[first..]),
-    );
-    match rest.await {
+    match tokio::time::timeout(patience, worker.write_all(&wire[first..])).await {
         Ok(Ok(())) => Ok(false),
         Ok(Err(_)) | Err(_) => Err(Failure::Lost),
     }
@@ -104,7 +109,7 @@ struct Sent {
 }
 
 struct Given<'a> {
-    lease: Lease,
+    held: &'a mut Place,
     upstream: Upstream,
     sent: Sent,
     entry: &'a InFlight,
@@ -117,10 +122,8 @@ async fn exchange(
     request: &mut Request,
     given: Given<'_>,
 ) -> Attempt {
-    let Given { lease, upstream, sent, entry } = given;
-    // Given back as soon as the worker has finished, whatever the client has taken by then.
-    let mut lease = Some(lease);
-    let uploaded: Uploaded = Cell::new(None);
+    let Given { held, upstream, sent, entry } = given;
+    let uploaded: Uploaded = Cell::new(request.body.is_done().then(clock::now));
     let moved = Moved::new(clock::now());
     let answer = {
         let streams = (&upstream.stream, &client.stream);
@@ -132,8 +135,9 @@ async fn exchange(
             begun: request.begun,
             leased: sent.leased,
             entry,
+            uploaded: &uploaded,
         };
-        let respond = respond(front, download, about, &mut lease);
+        let respond = respond(front, download, about, held);
         let inbound = (&client.stream, &mut client.unread);
         let carry = upload::carry(front, inbound, &mut request.body, (&upstream.stream, &uploaded));
         let watch = watch(front, &uploaded, &moved);
@@ -152,7 +156,7 @@ async fn exchange(
             answered(request, upstream, (whole, done, &moved))
         }
         Ok(Ok(Response::Upgraded { rest })) => {
-            drop(lease.take());
+            held.turn_to_stream();
             entry.is(InFlightState::Upgraded);
             tunnelled(front, client, upstream, rest).await
         }
@@ -191,6 +195,7 @@ struct About<'a> {
     begun: Instant,
     leased: Instant,
     entry: &'a InFlight,
+    uploaded: &'a Uploaded,
 }
 
 /// Carries a response to the client until the worker has finished it.
@@ -198,9 +203,9 @@ async fn respond(
     front: &Front,
     mut download: Download<'_>,
     about: About<'_>,
-    lease: &mut Option<Lease>,
+    held: &mut Place,
 ) -> Result<Response, Fault> {
-    let About { id, asked, keeps, begun, leased, entry } = about;
+    let About { id, asked, keeps, begun, leased, entry, uploaded } = about;
     loop {
         let head = download.head().await?;
         if head.is_upgrade() {
@@ -219,13 +224,16 @@ async fn respond(
         }
         let timing = Timing { queue: leased - begun, app: clock::now() - leased };
         let body = head.body().towards(asked.version);
+        // The client must know by now that what it still sends of its body is thrown away.
+        let keeps = if uploaded.get().is_some() { keeps } else { KeepsAlive::No };
         let after = front.persistence(keeps, body);
         let with = front.response_forwarding(asked, (id, timing, after), body);
         download.send(|out| forward_response(&head, &with, out));
         let _stream = if head.is_event_stream() {
             download.moved.endless.set(Endless::Yes);
             entry.is(InFlightState::Streaming);
-            front.to_stream(lease)
+            held.turn_to_stream();
+            Some(front.recorder.hold(Held::Stream))
         } else {
             entry.is(InFlightState::Responding);
             None
@@ -317,7 +325,9 @@ async fn watch(front: &Front, uploaded: &Uploaded, moved: &Moved) -> Reason {
         if due <= now {
             return reason;
         }
-        tokio::time::sleep_until(due.into()).await;
+        // Looked at again early enough to find that the response has begun, and may not pause.
+        let again = due.min(now + front.settings.timeouts.response_idle);
+        tokio::time::sleep_until(again.into()).await;
     }
 }
 

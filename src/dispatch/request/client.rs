@@ -13,10 +13,11 @@ use crate::clock;
 use crate::link::said::ServerKey;
 use crate::policy::ListenerId;
 
-/// How long a closing connection is read from, so that what the client still sends does not turn
-/// our answer into a reset; and how much of it.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 64 * 1024;
+/// A closing connection is read from for as long as the client goes on sending, so that what it
+/// sends does not turn our answer into a reset: many write all of an upload before they read. This
+/// is the pause after which it has stopped, and how long all of it may take (a LAN brings 1 GB).
+const LINGER_PAUSE: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(10);
 
 /// A client's connection as it was accepted.
 #[derive(Debug)]
@@ -101,12 +102,12 @@ impl Client {
     /// Closes without a reset overtaking the last answer (RFC 9112 §9.6).
     async fn linger(mut self, front: &Front) {
         self.stream.shutdown_write();
-        let deadline = clock::now() + LINGER;
-        let mut read = 0;
-        while read < LINGER_BYTES {
+        let end = clock::now() + LINGER;
+        loop {
             self.unread.clear();
-            match self.fill(front, deadline).await {
-                Bytes::Arrived => read += self.unread.len(),
+            let pause_ends = clock::now() + LINGER_PAUSE;
+            match self.fill(front, end.min(pause_ends)).await {
+                Bytes::Arrived => {}
                 Bytes::Gone | Bytes::TimedOut => return,
             }
         }

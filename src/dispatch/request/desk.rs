@@ -1,8 +1,9 @@
 //! Gives out leases: the right to one exchange with one worker, at once or after waiting.
 //!
 //! A lease is counted by `Balance` and given back when it is dropped, on success, error, panic and
-//! cancellation alike. A grant travels to its waiter as a lease inside the waiter's oneshot, so
-//! that a waiter cancelled at that moment gives it back and the next one is granted.
+//! cancellation alike; so is a stream, which an exchange holds instead of a lease if it lasts for
+//! as long as its client stays. A grant travels to its waiter as a lease inside the waiter's
+//! oneshot, so that a waiter cancelled at that moment gives it back and the next one is granted.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, oneshot};
 
 use crate::clock;
-use crate::policy::{Admission, Balance, Grant, ListenerId, Shed, Ticket, WorkerId};
+use crate::policy::{Admission, Asker, Balance, Grant, ListenerId, Shed, Ticket, Wish, WorkerId};
 
 /// Who waits for a lease, and how they are told.
 #[derive(Debug)]
@@ -35,6 +36,29 @@ pub(in crate::dispatch) struct Lease {
     worker: WorkerId,
     /// None once it was given back by hand.
     desk: Option<Rc<Desk>>,
+}
+
+/// The right to one stream at one worker. Dropping it gives it back.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Stream {
+    worker: WorkerId,
+    desk: Rc<Desk>,
+}
+
+/// What an exchange holds of its worker.
+#[derive(Debug)]
+pub(in crate::dispatch) enum Place {
+    InFlight(Lease),
+    Streaming(Stream),
+}
+
+/// Whether somebody asks for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dispatch) enum Entry {
+    /// The bound of the queue holds.
+    First,
+    /// It had a worker before: no bound on the queue turns it away, but its age does.
+    Again { since: Instant },
 }
 
 /// A place in a listener's queue. Dropping it frees the place.
@@ -76,10 +100,21 @@ impl Desk {
         crate::link::lock(&self.balance)
     }
 
-    /// Asks for a lease of any worker that serves `listener`.
-    pub(in crate::dispatch) fn ask(self: &Rc<Self>, now: Instant, listener: ListenerId) -> Turn {
+    /// Asks for a lease of a worker that serves `listener`.
+    pub(in crate::dispatch) fn ask(
+        self: &Rc<Self>,
+        now: Instant,
+        listener: ListenerId,
+        how: (Wish, Entry),
+    ) -> Turn {
+        let (wish, entry) = how;
         let ticket = self.ticket();
-        let admission = self.balance().admit(now, listener, ticket);
+        let admission = match entry {
+            Entry::First => self.balance().admit_as(Asker { listener, ticket, since: now, wish }),
+            Entry::Again { since } => {
+                self.balance().readmit_as(now, Asker { listener, ticket, since, wish })
+            }
+        };
         match admission {
             Admission::Granted(grant) => Turn::Now(self.lease(grant.worker)),
             Admission::Queued => {
@@ -137,10 +172,6 @@ impl Desk {
 }
 
 impl Lease {
-    pub(in crate::dispatch) fn worker(&self) -> WorkerId {
-        self.worker
-    }
-
     /// Ends the lease; returns what it made room for, to be delivered by the caller.
     fn give_back(mut self) -> Vec<Grant> {
         match self.desk.take() {
@@ -156,6 +187,57 @@ impl Drop for Lease {
             let grants = desk.balance().release(clock::now(), self.worker);
             desk.deliver(grants);
         }
+    }
+}
+
+impl Place {
+    pub(in crate::dispatch) fn worker(&self) -> WorkerId {
+        match self {
+            Self::InFlight(lease) => lease.worker,
+            Self::Streaming(stream) => stream.worker,
+        }
+    }
+
+    /// The exchange lasts for as long as its client stays: its lease goes to the next. Where its
+    /// worker has as many streams as it may, it keeps the lease.
+    pub(in crate::dispatch) fn turn_to_stream(&mut self) {
+        let Self::InFlight(lease) = self else {
+            return;
+        };
+        let Some(desk) = lease.desk.clone() else {
+            return;
+        };
+        let worker = lease.worker;
+        let turned = desk.balance().turn_to_stream(clock::now(), worker);
+        if let Some(grants) = turned {
+            // The balance has taken it back by itself.
+            lease.desk = None;
+            *self = Self::Streaming(Stream { worker, desk: Rc::clone(&desk) });
+            desk.deliver(grants);
+        }
+    }
+
+    /// The worker did not take the exchange: others of this listener come first for a while.
+    pub(in crate::dispatch) fn not_taken(self, now: Instant, listener: ListenerId) {
+        match self {
+            Self::InFlight(mut lease) => {
+                if let Some(desk) = lease.desk.take() {
+                    let grants = desk.balance().not_taken(now, lease.worker, listener);
+                    desk.moved.notify_one();
+                    desk.deliver(grants);
+                }
+            }
+            Self::Streaming(stream) => {
+                stream.desk.balance().pause(now, stream.worker, listener);
+                stream.desk.moved.notify_one();
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.desk.balance().close_stream(self.worker);
     }
 }
 

@@ -9,15 +9,15 @@ use std::time::Instant;
 use super::attempt::{Answered, Attempt, attempt};
 use super::body::{Body, BodyFault};
 use super::client::{After, Bytes, Client, gone};
-use super::desk::{Lease, Turn};
-use super::front::{Front, InFlight};
+use super::desk::{Entry, Place, Turn};
+use super::front::Front;
 use super::outcome::{Outcome, Reason};
-use super::retry::{Repeatable, Replay, may_repeat};
+use super::retry::{Failure, Repeatable, Replay, may_repeat};
 use super::upload::{self, ClientEnd};
 use crate::clock;
 use crate::http::answer::CONTINUE;
 use crate::http::{Asked, Parsed, RequestHead, RequestReader, Upgrade};
-use crate::policy::Shed;
+use crate::policy::{Shed, Wish, WorkerId};
 
 /// One request as it was read.
 pub(super) struct Request {
@@ -116,13 +116,9 @@ impl Request {
         self.body.is_done()
     }
 
-    fn replay(&self, sent_again: u32) -> Replay {
+    fn replay(&self, lost: u32) -> Replay {
         let yes = |condition| if condition { Repeatable::Yes } else { Repeatable::No };
-        Replay {
-            idempotent: yes(self.head.is_idempotent()),
-            body: yes(self.body.is_done()),
-            sent_again,
-        }
+        Replay { idempotent: yes(self.head.is_idempotent()), body: yes(self.body.is_done()), lost }
     }
 }
 
@@ -154,31 +150,55 @@ async fn take_body(
     }
 }
 
-/// Gets a lease and an answer with it; a second one where the first attempt did no harm.
+/// How a request asks for a worker, and what came of it so far.
+struct Asking {
+    wish: Wish,
+    entry: Entry,
+    asked_at: Instant,
+    /// How often it was lost with a worker.
+    lost: u32,
+    /// Why the last attempt failed.
+    failed: Option<Reason>,
+}
+
+/// Gets a lease and an answer with it; another one where an attempt did no harm.
 async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> After {
     let entry = front.enter(request, client.peer);
-    let mut sent_again = 0;
+    let now = clock::now();
+    let mut asking =
+        Asking { wish: Wish::Any, entry: Entry::First, asked_at: now, lost: 0, failed: None };
     loop {
-        let lease = match lease(front, client, &entry).await {
-            Ok(lease) => lease,
+        let mut place = match place(front, client, &asking).await {
+            Ok(place) => place,
             Err(Unserved::ClientGone) => {
                 front.note(request, Outcome::gone(Reason::ClientGoneQueued));
                 return After::Gone;
             }
-            Err(Unserved::Shed(reason)) => return front.answer_shed(client, request, reason).await,
+            Err(Unserved::Shed(shed)) => {
+                return match asking.failed {
+                    Some(reason) => front.answer_failure(client, request, (502, reason)).await,
+                    None => front.answer_shed(client, request, shed).await,
+                };
+            }
         };
-        let leased = clock::now();
+        let (worker, leased) = (place.worker(), clock::now());
         request.leased = Some(leased);
-        let attempt = attempt(front, client, request, (lease, leased, &entry)).await;
-        match attempt {
-            Attempt::Answered(answered) => return finish(front, client, request, answered).await,
+        entry.at(worker);
+        match attempt(front, client, request, (&mut place, leased, &entry)).await {
+            Attempt::Answered(answered) => {
+                // The worker has finished, whatever the client has taken by now.
+                drop(place);
+                return finish(front, client, request, answered).await;
+            }
             Attempt::Failed { failure, reason } => {
-                let allowed = may_repeat(failure, request.replay(sent_again))
-                    && front.may_retry(clock::now(), failure);
+                let now = clock::now();
+                front.note_failure(now, place, (failure, client.listener));
+                let allowed = may_repeat(failure, request.replay(asking.lost))
+                    && front.may_retry(now, failure);
                 if !allowed {
                     return front.answer_failure(client, request, (502, reason)).await;
                 }
-                sent_again += 1;
+                asking.again(now, failure, (worker, reason));
                 front.count_retry(failure, reason);
             }
             Attempt::Aborted(reason) => {
@@ -200,14 +220,33 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
     }
 }
 
+impl Asking {
+    /// The next attempt, after this worker failed for this reason.
+    fn again(&mut self, now: Instant, failure: Failure, how: (WorkerId, Reason)) {
+        let (worker, reason) = how;
+        self.failed = Some(reason);
+        match failure {
+            // It is where it was: its age counts from when it came, or it would wait for ever.
+            Failure::Unreachable | Failure::Unsent | Failure::Unread => {}
+            Failure::Lost => {
+                self.lost += 1;
+                self.asked_at = now;
+                self.wish = Wish::Not(worker);
+            }
+        }
+        self.entry = Entry::Again { since: self.asked_at };
+    }
+}
+
 enum Unserved {
     ClientGone,
     Shed(Shed),
 }
 
-/// Waits for a lease, for as long as the client does.
-async fn lease(front: &Front, client: &mut Client, entry: &InFlight) -> Result<Lease, Unserved> {
-    let lease = match front.desk.ask(clock::now(), client.listener) {
+/// Waits for a place at a worker, for as long as the client does.
+async fn place(front: &Front, client: &mut Client, asking: &Asking) -> Result<Place, Unserved> {
+    let how = (asking.wish, asking.entry);
+    let lease = match front.desk.ask(clock::now(), client.listener, how) {
         Turn::Now(lease) => lease,
         Turn::Never(reason) => return Err(Unserved::Shed(reason)),
         Turn::Later(mut waiting) => tokio::select! {
@@ -218,8 +257,7 @@ async fn lease(front: &Front, client: &mut Client, entry: &InFlight) -> Result<L
             }
         },
     };
-    entry.at(lease.worker());
-    Ok(lease)
+    Ok(Place::InFlight(lease))
 }
 
 /// The worker is done: gives its connection back at once, then the client the rest.

@@ -2,7 +2,7 @@
 //! connections, the buffer budget, and the counts.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::budget::Budget;
-use super::desk::{Desk, Lease};
+use super::desk::{Desk, Place};
 use super::exchange::Request;
 use super::pool::{Counted, Pool, Upstream};
 use super::retry::{Failure, RetryBudget};
@@ -34,8 +34,6 @@ pub(crate) struct FrontSettings {
     pub(crate) request: RequestSettings,
     /// Client connections at once.
     pub(crate) max_clients: usize,
-    /// Streams and tunnels of one worker at once.
-    pub(crate) max_streams: u32,
     pub(crate) seed: u64,
 }
 
@@ -47,7 +45,6 @@ pub(in crate::dispatch) struct Front {
     trusted: TrustedPeers,
     page: Option<Page>,
     max_clients: usize,
-    max_streams: u32,
     pub(super) desk: Rc<Desk>,
     pub(super) recorder: Rc<Recorder>,
     pub(super) pool: Pool,
@@ -60,7 +57,6 @@ pub(in crate::dispatch) struct Front {
     /// Idle clients, oldest first.
     idle: Rc<RefCell<BTreeMap<u64, Rc<Notify>>>>,
     next_idle: Cell<u64>,
-    streams: RefCell<HashMap<WorkerId, Rc<Cell<u32>>>>,
     /// Every request between its head and its end, by age.
     in_flight: Rc<RefCell<BTreeMap<u64, Rc<Exchange>>>>,
     next_exchange: Cell<u64>,
@@ -104,13 +100,6 @@ pub(super) struct IdleClient {
     idle: Rc<RefCell<BTreeMap<u64, Rc<Notify>>>>,
 }
 
-/// One exchange that holds a stream count instead of a lease, for as long as this lives.
-#[derive(Debug)]
-pub(super) struct StreamCount {
-    _counted: Counted,
-    _holding: Holding,
-}
-
 impl Front {
     pub(in crate::dispatch) fn new(
         settings: FrontSettings,
@@ -118,7 +107,7 @@ impl Front {
         reactor: Weak<RefCell<Reactor>>,
     ) -> Self {
         let (desk, recorder) = shared;
-        let FrontSettings { request, max_clients, max_streams, seed } = settings;
+        let FrontSettings { request, max_clients, seed } = settings;
         let limits = request.limits;
         Self {
             heads: HeadLimits {
@@ -129,7 +118,6 @@ impl Front {
             trusted: trusted_peers(&request.trusted_proxies),
             page: page(&request.shed),
             max_clients,
-            max_streams,
             desk,
             recorder,
             pool: Pool::default(),
@@ -142,7 +130,6 @@ impl Front {
             clients: Rc::new(Cell::new(0)),
             idle: Rc::new(RefCell::new(BTreeMap::new())),
             next_idle: Cell::new(0),
-            streams: RefCell::new(HashMap::new()),
             in_flight: Rc::default(),
             next_exchange: Cell::new(0),
             closing: Cell::new(false),
@@ -187,16 +174,6 @@ impl Front {
         self.idle.borrow_mut().insert(number, evicted);
         let _holding = self.recorder.hold(Held::IdleClient);
         IdleClient { _holding, number, idle: Rc::clone(&self.idle) }
-    }
-
-    /// Counts a stream at this worker; none if it has as many as it may.
-    pub(super) fn open_stream(&self, worker: WorkerId) -> Option<StreamCount> {
-        let mut streams = self.streams.borrow_mut();
-        let count = streams.entry(worker).or_default();
-        (count.get() < self.max_streams).then(|| StreamCount {
-            _counted: Counted::new(Rc::clone(count)),
-            _holding: self.recorder.hold(Held::Stream),
-        })
     }
 
     /// A connection to this worker: an idle one, or a new one.
@@ -278,23 +255,32 @@ impl Front {
         HeadLimits { bytes: 256 * 1024, fields: 1000, ..self.heads }
     }
 
-    /// Whether one more request may be sent again. One that met a crash always may: there are no
-    /// more of them than the dead worker had in flight.
+    /// Whether one more request may be sent again. One that met a crash always may (there are no
+    /// more of them than the dead worker had in flight), and one that was refused, which takes no
+    /// time.
     pub(super) fn may_retry(&self, now: Instant, failure: Failure) -> bool {
         if !self.settings.retries {
             return false;
         }
         match failure {
-            Failure::Lost | Failure::Unread => true,
-            Failure::Unsent => self.retries.borrow_mut().spend(now),
+            Failure::Lost | Failure::Unread | Failure::Unsent => true,
+            Failure::Unreachable => self.retries.borrow_mut().spend(now),
         }
     }
 
-    /// Turns a lease into a stream count, if the worker may have one more stream.
-    pub(super) fn to_stream(&self, lease: &mut Option<Lease>) -> Option<StreamCount> {
-        let stream = self.open_stream(lease.as_ref()?.worker())?;
-        *lease = None;
-        Some(stream)
+    /// A worker failed a request of a client of `listener` before any byte of a response: ends what
+    /// it holds there, and finds out what is to be known before the next attempt.
+    pub(super) fn note_failure(&self, now: Instant, held: Place, why: (Failure, ListenerId)) {
+        let (worker, (failure, listener)) = (held.worker(), why);
+        match failure {
+            Failure::Unreachable | Failure::Unsent | Failure::Unread => {
+                held.not_taken(now, listener);
+            }
+            Failure::Lost => drop(held),
+        }
+        if let Some(reactor) = self.reactor() {
+            reactor.borrow_mut().look_after(now, worker);
+        }
     }
 
     /// Counts an upgraded connection for as long as the result lives.
@@ -336,7 +322,6 @@ impl Front {
     /// A worker leaves or is gone: nothing is kept for it.
     pub(in crate::dispatch) fn forget_worker(&self, worker: WorkerId) {
         self.pool.forget(worker);
-        self.streams.borrow_mut().remove(&worker);
     }
 
     /// A number from `low` to `high`, both included.

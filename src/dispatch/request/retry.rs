@@ -1,14 +1,17 @@
 //! Decides whether a request that failed at one worker may be sent to another.
 //!
-//! Pure. A request is sent again only if no byte of a response came back and either the first
-//! worker cannot have read it, or reading it twice does no harm. At most once per request.
+//! Pure. A request is sent again only if no byte of a response came back and either no worker can
+//! have read it, or reading it twice does no harm: that at most once, for it may be what kills the
+//! workers that read it. What nobody has read goes to worker after worker, within the queue's age.
 
 use std::time::Instant;
 
 /// How an attempt failed before any byte of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// No connection to the worker could be had, or not a byte could be written to it.
+    /// No connection to the worker could be had.
+    Unreachable,
+    /// Not a byte could be written to it: it would not have the connection.
     Unsent,
     /// The whole request went out in one write on a Unix socket, and the read was reset: the kernel
     /// resets only if the worker had not read it (a worker that had gives a clean end).
@@ -24,8 +27,8 @@ pub(super) struct Replay {
     pub(super) idempotent: Repeatable,
     /// All of the body is still here.
     pub(super) body: Repeatable,
-    /// How often it was sent again.
-    pub(super) sent_again: u32,
+    /// How often it was lost with a worker that may have read it.
+    pub(super) lost: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +39,20 @@ pub(super) enum Repeatable {
 
 /// Whether this failure may be followed by another attempt, as far as the request goes.
 pub(super) fn may_repeat(failure: Failure, replay: Replay) -> bool {
-    let harmless = match failure {
-        Failure::Unsent | Failure::Unread => true,
-        Failure::Lost => replay.idempotent == Repeatable::Yes,
-    };
-    harmless && replay.body == Repeatable::Yes && replay.sent_again == 0
+    match failure {
+        // Nothing of it is gone.
+        Failure::Unreachable | Failure::Unsent => true,
+        Failure::Unread => replay.body == Repeatable::Yes,
+        Failure::Lost => {
+            let Replay { idempotent, body, lost } = replay;
+            idempotent == Repeatable::Yes && body == Repeatable::Yes && lost == 0
+        }
+    }
 }
 
-/// Bounds how many requests are sent again: a tenth of all, and ten a second besides, so that a
-/// sick pool is not asked twice as much as a healthy one.
+/// Bounds how many requests go on from a worker that cannot be reached: a tenth of all, and ten a
+/// second besides, so that a sick pool does not make every request wait for one timeout after the
+/// other.
 #[derive(Debug)]
 pub(super) struct RetryBudget {
     tokens: f64,
@@ -83,22 +91,25 @@ impl RetryBudget {
 mod tests {
     use std::time::Duration;
 
-    use super::Failure::{Lost, Unread, Unsent};
+    use super::Failure::{Lost, Unreachable, Unread, Unsent};
     use super::Repeatable::{No, Yes};
     use super::*;
 
     #[test]
     fn only_harmless_repetitions_are_allowed() {
-        for (failure, idempotent, body, sent_again, allowed) in [
+        for (failure, idempotent, body, lost, allowed) in [
             (Unsent, No, Yes, 0, true),
             (Unread, No, Yes, 0, true),
             (Lost, Yes, Yes, 0, true),
             (Lost, No, Yes, 0, false),
-            (Unsent, Yes, No, 0, false),
-            (Unread, Yes, Yes, 1, false),
+            (Unreachable, No, No, 1, true),
+            (Unsent, No, No, 1, true),
+            (Unread, No, Yes, 1, true),
+            (Unread, Yes, No, 0, false),
             (Lost, Yes, Yes, 1, false),
+            (Lost, Yes, No, 0, false),
         ] {
-            let replay = Replay { idempotent, body, sent_again };
+            let replay = Replay { idempotent, body, lost };
             assert_eq!(may_repeat(failure, replay), allowed, "{failure:?} {replay:?}");
         }
     }

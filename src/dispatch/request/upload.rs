@@ -60,7 +60,9 @@ pub(super) async fn carry(
             }
         }
     }
-    uploaded.set(Some(clock::now()));
+    if uploaded.get().is_none() {
+        uploaded.set(Some(clock::now()));
+    }
     client::gone(front, (stream, unread), AHEAD).await;
     ClientEnd::Gone
 }

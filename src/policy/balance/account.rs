@@ -16,6 +16,7 @@ pub(super) struct Account {
     pub(super) stalled: Stalled,
     serves: Vec<Service>,
     in_flight: u32,
+    streams: u32,
     unacked: u32,
     /// How many may be un-acked: 1 after a refusal, one more with every connection it takes, up to
     /// [`UNACKED_WINDOW`]. A worker that takes few gets few to refuse.
@@ -46,6 +47,7 @@ impl Account {
             stalled: Stalled::No,
             serves: Vec::new(),
             in_flight: 0,
+            streams: 0,
             unacked: 0,
             window: UNACKED_WINDOW,
             sent: 0,
@@ -60,6 +62,18 @@ impl Account {
         self.is_available()
             && self.has_room(mode)
             && self.service(listener).is_some_and(|it| it.refusing_until.is_none())
+    }
+
+    /// Whether this worker may get a stream from `listener` now: its limit does not matter.
+    pub(super) fn may_stream(&self, listener: ListenerId) -> bool {
+        self.is_available()
+            && self.has_room_for_stream()
+            && self.service(listener).is_some_and(|it| it.refusing_until.is_none())
+    }
+
+    /// Whether clients that came for this worker may wait for it.
+    pub(super) fn is_worth_waiting_for(&self, listener: ListenerId) -> bool {
+        self.standing == Standing::Ready && self.service(listener).is_some()
     }
 
     /// Whether only its open connections keep this worker from getting more of `listener`.
@@ -79,14 +93,24 @@ impl Account {
         }
     }
 
+    /// Smaller gets the next stream: least of everything that it holds.
+    pub(super) fn stream_rank(&self) -> (u32, u64) {
+        (self.in_flight.saturating_add(self.streams), self.last_dispatch)
+    }
+
     /// Client connections handed to this worker and not known to be closed.
     pub(super) fn open(&self) -> u32 {
         let unseen = u32::try_from(self.sent - self.load.seen).unwrap_or(u32::MAX);
         self.load.open.saturating_add(unseen)
     }
 
-    pub(super) fn take(&mut self, mode: Mode, dispatch: u64) {
+    /// Notes that this was the last worker to get something.
+    pub(super) fn dispatched(&mut self, dispatch: u64) {
         self.last_dispatch = dispatch;
+    }
+
+    pub(super) fn take(&mut self, mode: Mode, dispatch: u64) {
+        self.dispatched(dispatch);
         match mode {
             Mode::Request => self.in_flight += 1,
             Mode::Connection => {
@@ -99,8 +123,26 @@ impl Account {
     // The counts below saturate: an answer that no grant matches (a hostile worker, or one that
     // was made unready meanwhile) must not wrap them.
 
+    /// What the worker refused may fit now that it has finished something.
     pub(super) fn release(&mut self) {
+        self.take_back();
+        self.forgive();
+    }
+
+    /// One exchange less, that the worker never had.
+    pub(super) fn take_back(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Counts one more stream, if there may be one.
+    pub(super) fn open_stream(&mut self) -> bool {
+        let has_room = self.has_room_for_stream();
+        self.streams += u32::from(has_room);
+        has_room
+    }
+
+    pub(super) fn close_stream(&mut self) {
+        self.streams = self.streams.saturating_sub(1);
     }
 
     pub(super) fn accept(&mut self) {
@@ -131,14 +173,19 @@ impl Account {
         // Compare what the worker said, not `open()`: that also falls when a refused connection
         // is merely seen, and the next one would be refused again at once.
         if self.load.open < before {
-            for service in &mut self.serves {
-                service.refusing_until = None;
-            }
+            self.forgive();
         }
     }
 
-    /// Forgets what the process behind this worker held and served. In-flight stays: each lease
-    /// is still held by somebody who will give it back.
+    /// Ends every refusal.
+    fn forgive(&mut self) {
+        for service in &mut self.serves {
+            service.refusing_until = None;
+        }
+    }
+
+    /// Forgets what the process behind this worker held and served. In-flight and streams stay:
+    /// each is still held by somebody who will give it back.
     pub(super) fn reset(&mut self) {
         if self.standing == Standing::Ready {
             self.standing = Standing::Starting;
@@ -163,6 +210,11 @@ impl Account {
 
     pub(super) fn refuse(&mut self, listener: ListenerId, until: Instant) {
         self.window = 1;
+        self.pause(listener, until);
+    }
+
+    /// The worker gets nothing from this listener for a while.
+    pub(super) fn pause(&mut self, listener: ListenerId, until: Instant) {
         for service in &mut self.serves {
             if service.listener == listener {
                 service.refusing_until = Some(until);
@@ -185,6 +237,7 @@ impl Account {
             standing: self.standing,
             stalled: self.stalled,
             in_flight: self.in_flight,
+            streams: self.streams,
             unacked: self.unacked,
             open: self.open(),
             active: self.load.active,
@@ -205,6 +258,10 @@ impl Account {
                 self.unacked < self.window && below(self.open(), self.bounds.max_connections)
             }
         }
+    }
+
+    fn has_room_for_stream(&self) -> bool {
+        self.streams < self.bounds.max_connections.get()
     }
 
     fn service(&self, listener: ListenerId) -> Option<&Service> {

@@ -5,3 +5,4 @@ mod interleavings;
 mod model;
 mod simulation;
 mod waits;
+mod wishes;

@@ -20,8 +20,30 @@ pub enum Mode {
 pub struct WorkerBounds {
     /// Most exchanges in flight (request mode).
     pub limit: NonZeroU32,
-    /// Most open client connections (connection mode).
+    /// Most open client connections (connection mode), and most streams (request mode).
     pub max_connections: NonZeroU32,
+}
+
+/// Which worker somebody asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// The least loaded.
+    #[default]
+    Any,
+    /// This one for as long as it serves the listener, even if it must be waited for; then any.
+    Only(WorkerId),
+    /// Rather another than this one; any, if no other has room.
+    Not(WorkerId),
+}
+
+/// Who asks for a worker, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    pub listener: ListenerId,
+    pub ticket: Ticket,
+    /// Its place in the queue, and what the age bound counts from.
+    pub since: Instant,
+    pub wish: Wish,
 }
 
 /// The permission to hand one ticket to one worker. It is counted already: in request mode one
@@ -118,6 +140,8 @@ pub struct WorkerView {
     pub stalled: Stalled,
     /// Exchanges leased to it (request mode).
     pub in_flight: u32,
+    /// Exchanges that last for as long as their clients stay, counted apart (request mode).
+    pub streams: u32,
     /// Connections sent and not yet answered (connection mode), at most the window.
     pub unacked: u32,
     /// Connections it holds, those it has not seen yet included (connection mode).
@@ -173,6 +197,16 @@ pub struct ListenerView {
     pub length: usize,
     /// Since when the oldest waits.
     pub oldest: Option<Instant>,
+}
+
+impl Wish {
+    /// Whom a waiter with this wish waits for.
+    pub(super) fn to_wait_for(self) -> Option<WorkerId> {
+        match self {
+            Self::Only(worker) => Some(worker),
+            Self::Any | Self::Not(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Mode {

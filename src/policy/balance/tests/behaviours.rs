@@ -8,7 +8,7 @@ use Do::*;
 
 /// One call. Numbers name workers (`w1`), listeners (`l1`) and tickets (`t1`).
 #[derive(Clone, Copy, Debug)]
-enum Do {
+pub(super) enum Do {
     /// The clock shows this many milliseconds since the start.
     At(u64),
     /// Listener, most waiters, age bound in milliseconds (`u64::MAX`: none).
@@ -30,6 +30,15 @@ enum Do {
     /// Listener, ticket, milliseconds at which it began to wait.
     Readmit(u32, u64, u64),
     Cancel(u64),
+    /// Listener, ticket, and the wish.
+    AdmitAs(u32, u64, Wish),
+    /// Listener and the wish.
+    OpenStream(u32, Wish),
+    TurnToStream(u64),
+    CloseStream(u64),
+    /// Worker and listener.
+    NotTaken(u64, u32),
+    Pause(u64, u32),
     Release(u64),
     Acked(u64),
     Refused(u64, u32),
@@ -47,7 +56,7 @@ enum Do {
 }
 
 /// Runs the calls on a fresh `Balance` and compares each rendered answer.
-fn check(rows: &[(Do, &str)]) {
+pub(super) fn check(rows: &[(Do, &str)]) {
     let start = Instant::now();
     let mut now = start;
     let mut balance = Balance::new();
@@ -79,16 +88,35 @@ fn run(balance: &mut Balance, start: Instant, now: &mut Instant, call: Do) -> St
             return grants_text(&balance.set_bounds(*now, WorkerId(w), bounds(bound)));
         }
         Ready(w) => return grants_text(&balance.ready(*now, WorkerId(w))),
-        Unready(w) => balance.unready(WorkerId(w)),
+        Unready(w) => return grants_text(&balance.unready(*now, WorkerId(w))),
         Serve(w, l) => return grants_text(&balance.serve(*now, WorkerId(w), ListenerId(l))),
-        Unserve(w, l) => balance.unserve(WorkerId(w), ListenerId(l)),
-        Drain(w) => balance.drain(WorkerId(w)),
-        Remove(w) => balance.remove_worker(WorkerId(w)),
+        Unserve(w, l) => {
+            return grants_text(&balance.unserve(*now, WorkerId(w), ListenerId(l)));
+        }
+        Drain(w) => return grants_text(&balance.drain(*now, WorkerId(w))),
+        Remove(w) => return grants_text(&balance.remove_worker(*now, WorkerId(w))),
         Stall(w, it) => return grants_text(&balance.set_stalled(*now, WorkerId(w), it)),
         Admit(l, t) => return admission(balance.admit(*now, ListenerId(l), Ticket(t))),
         Readmit(l, t, ms) => {
             return admission(balance.readmit(*now, ListenerId(l), Ticket(t), at(ms)));
         }
+        AdmitAs(l, t, wish) => {
+            let (listener, ticket) = (ListenerId(l), Ticket(t));
+            return admission(balance.admit_as(Asker { listener, ticket, since: *now, wish }));
+        }
+        OpenStream(l, wish) => {
+            let given = balance.open_stream(ListenerId(l), wish);
+            return given.map_or("none".to_owned(), |worker| format!("w{}", worker.0));
+        }
+        TurnToStream(w) => {
+            let grants = balance.turn_to_stream(*now, WorkerId(w));
+            return grants.map_or("none".to_owned(), |grants| grants_text(&grants));
+        }
+        CloseStream(w) => balance.close_stream(WorkerId(w)),
+        NotTaken(w, l) => {
+            return grants_text(&balance.not_taken(*now, WorkerId(w), ListenerId(l)));
+        }
+        Pause(w, l) => balance.pause(*now, WorkerId(w), ListenerId(l)),
         Cancel(t) => return balance.cancel(Ticket(t)).to_string(),
         Release(w) => return grants_text(&balance.release(*now, WorkerId(w))),
         Acked(w) => return grants_text(&balance.acked(*now, WorkerId(w))),

@@ -21,6 +21,7 @@ pub(super) struct ModelWorker {
     pub(super) serves: BTreeMap<ListenerId, Option<Instant>>,
     /// Exchanges it works on.
     pub(super) leases: Vec<Held>,
+    pub(super) streams: u32,
     /// Connections sent and not answered, oldest first.
     pub(super) unacked: Vec<Held>,
     /// How many may be un-acked.
@@ -40,10 +41,13 @@ pub(super) struct Held {
     pub(super) since: Instant,
 }
 
+/// Since when who waits, and for whom.
+pub(super) type Waiting = (Instant, Ticket, Option<WorkerId>);
+
 pub(super) struct ModelListener {
     pub(super) mode: Mode,
     pub(super) bounds: QueueBounds,
-    pub(super) waiters: Vec<(Instant, Ticket)>,
+    pub(super) waiters: Vec<Waiting>,
     /// Those of the waiters that came back; the bound does not count them.
     pub(super) readmitted: Vec<Ticket>,
 }
@@ -56,6 +60,7 @@ impl Model {
             stalled: Stalled::No,
             serves: BTreeMap::new(),
             leases: Vec::new(),
+            streams: 0,
             unacked: Vec::new(),
             window: UNACKED_WINDOW as usize,
             sent: 0,
@@ -72,11 +77,66 @@ impl Model {
         able.map(|(&id, _)| id).collect()
     }
 
+    /// Those of the eligible workers who may serve somebody with this wish.
+    pub(super) fn allowed(&self, listener: ListenerId, wish: Wish) -> Vec<WorkerId> {
+        let mut eligible = self.eligible(listener);
+        match wish {
+            Wish::Any => {}
+            Wish::Only(only) => {
+                let serves = |worker: &ModelWorker| {
+                    worker.standing == Standing::Ready && worker.serves.contains_key(&listener)
+                };
+                if self.workers.get(&only).is_some_and(serves) {
+                    eligible.retain(|&id| id == only);
+                }
+            }
+            Wish::Not(not) => {
+                if eligible != [not] {
+                    eligible.retain(|&id| id != not);
+                }
+            }
+        }
+        eligible
+    }
+
+    fn can_serve(&self, listener: ListenerId, waiter: &Waiting) -> bool {
+        let wish = waiter.2.map_or(Wish::Any, Wish::Only);
+        !self.allowed(listener, wish).is_empty()
+    }
+
+    /// Fails unless the stream went to whoever holds least of those who may have it.
+    pub(super) fn stream(&mut self, listener: ListenerId, wish: Wish, given: Option<WorkerId>) {
+        let able: Vec<WorkerId> = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| worker.can_stream(listener))
+            .map(|(&id, _)| id)
+            .collect();
+        let wished = match wish {
+            Wish::Only(only) if able.contains(&only) => vec![only],
+            Wish::Not(not) if able != [not] => able.into_iter().filter(|&id| id != not).collect(),
+            Wish::Any | Wish::Only(_) | Wish::Not(_) => able,
+        };
+        let held = |id: &WorkerId| {
+            let worker = &self.workers[id];
+            worker.leases.len() + worker.streams as usize
+        };
+        let Some(given) = given else {
+            return assert!(wished.is_empty(), "no stream, but {wished:?} may have one");
+        };
+        assert!(wished.contains(&given), "{given:?} is none of {wished:?}");
+        assert_eq!(Some(held(&given)), wished.iter().map(held).min());
+        self.dispatches += 1;
+        let worker = self.workers.get_mut(&given).expect("who is able exists");
+        worker.streams += 1;
+        worker.last = self.dispatches;
+    }
+
     /// Fails unless the grant is right; then counts it. `since` is when the ticket came.
-    pub(super) fn grant(&mut self, grant: Grant, since: Instant) {
+    pub(super) fn grant(&mut self, grant: Grant, since: Instant, wish: Wish) {
         let Grant { ticket, worker, listener } = grant;
         let mode = self.listeners[&listener].mode;
-        let eligible = self.eligible(listener);
+        let eligible = self.allowed(listener, wish);
         assert!(eligible.contains(&worker), "{grant:?} to a worker that is not eligible");
         let best = eligible.iter().map(|id| self.workers[id].load(mode)).min();
         let worker = self.workers.get_mut(&worker).expect("eligible workers exist");
@@ -101,14 +161,18 @@ impl Model {
 
     /// A grant to somebody who waited: it must be the oldest whom any worker could take.
     pub(super) fn grant_waiter(&mut self, grant: Grant) {
-        let servable = self.listeners.iter().filter(|(id, _)| !self.eligible(**id).is_empty());
-        let oldest = servable.flat_map(|(_, listener)| &listener.waiters).min().copied();
+        let everybody = self
+            .listeners
+            .iter()
+            .flat_map(|(&id, listener)| listener.waiters.iter().map(move |waiter| (id, waiter)));
+        let servable = everybody.filter(|(id, waiter)| self.can_serve(*id, waiter));
+        let oldest = servable.map(|(_, waiter)| *waiter).min();
         let listener = self.listeners.get_mut(&grant.listener).expect("grants name listeners");
-        let at = listener.waiters.iter().position(|&(_, ticket)| ticket == grant.ticket);
+        let at = listener.waiters.iter().position(|waiter| waiter.1 == grant.ticket);
         let waiter = listener.waiters.remove(at.expect("who is granted waited"));
         listener.readmitted.retain(|&ticket| ticket != grant.ticket);
         assert_eq!(Some(waiter), oldest, "{grant:?} is not the oldest");
-        self.grant(grant, waiter.0);
+        self.grant(grant, waiter.0, waiter.2.map_or(Wish::Any, Wish::Only));
     }
 
     pub(super) fn end_refusals(&mut self, now: Instant) {
@@ -124,7 +188,7 @@ impl Model {
         let mut found = false;
         for listener in self.listeners.values_mut() {
             let before = listener.waiters.len();
-            listener.waiters.retain(|&(_, waiting)| waiting != ticket);
+            listener.waiters.retain(|waiter| waiter.1 != ticket);
             listener.readmitted.retain(|&waiting| waiting != ticket);
             found |= listener.waiters.len() < before;
         }
@@ -137,6 +201,7 @@ impl Model {
         for (&id, worker) in &self.workers {
             let view = balance.worker(id).expect("the worker exists");
             assert_eq!(view.in_flight as usize, worker.leases.len(), "{view:?}");
+            assert_eq!(view.streams, worker.streams, "{view:?}");
             assert_eq!(view.unacked as usize, worker.unacked.len(), "{view:?}");
             assert_eq!((view.open, view.active), (worker.open(), worker.said.active), "{view:?}");
             assert_eq!((view.standing, view.stalled), (worker.standing, worker.stalled));
@@ -147,8 +212,8 @@ impl Model {
             assert_eq!(view.oldest, listener.waiters.iter().map(|waiter| waiter.0).min());
             let newcomers = listener.waiters.len() - listener.readmitted.len();
             assert!(newcomers <= listener.bounds.max, "queue above its bound");
-            let idle = self.eligible(id);
-            assert!(listener.waiters.is_empty() || idle.is_empty(), "{idle:?} idle, {view:?}");
+            let stuck = listener.waiters.iter().find(|waiter| self.can_serve(id, waiter));
+            assert_eq!(stuck, None, "somebody could serve it: {view:?}");
         }
     }
 
@@ -156,7 +221,7 @@ impl Model {
     pub(super) fn due(&self) -> Option<Instant> {
         let ages = self.listeners.values().flat_map(|listener| {
             let timeout = listener.bounds.timeout;
-            listener.waiters.iter().map(move |&(since, _)| since + timeout)
+            listener.waiters.iter().map(move |waiter| waiter.0 + timeout)
         });
         let refusals = self.workers.values().flat_map(|worker| worker.serves.values().flatten());
         ages.chain(refusals.copied()).min()
@@ -166,6 +231,18 @@ impl Model {
 impl ModelWorker {
     pub(super) fn open(&self) -> u32 {
         self.said.open + (self.sent - self.said.seen) as u32
+    }
+
+    fn can_stream(&self, listener: ListenerId) -> bool {
+        self.standing == Standing::Ready
+            && self.stalled == Stalled::No
+            && self.serves.get(&listener) == Some(&None)
+            && self.streams < self.bounds.max_connections.get()
+    }
+
+    /// It has finished something: what it refused may fit now.
+    pub(super) fn forgive(&mut self) {
+        self.serves.values_mut().for_each(|refusal| *refusal = None);
     }
 
     pub(super) fn widen(&mut self) {
@@ -180,7 +257,7 @@ impl ModelWorker {
             active: load.active,
         };
         if fewer {
-            self.serves.values_mut().for_each(|refusal| *refusal = None);
+            self.forgive();
         }
     }
 

@@ -78,13 +78,14 @@ impl Simulation {
         if self.balance.deadline().is_some_and(|at| at <= self.now) && self.random.below(4) > 0 {
             self.expire();
         }
-        match self.random.below(40) {
+        match self.random.below(44) {
             0 => self.join(),
             1 => self.lose_worker(),
             2 => self.unready(),
             3 => self.with_worker(|it, id| {
-                it.balance.drain(id);
                 it.worker(id).standing = Standing::Draining;
+                let grants = it.balance.drain(it.now, id);
+                it.settle(grants);
             }),
             4 => self.stall(),
             5 => self.with_worker(Self::rebound),
@@ -95,6 +96,8 @@ impl Simulation {
             10..20 => self.admit(),
             20..26 => self.release(),
             26..36 => self.answer(),
+            36..39 => self.stream(),
+            39 => self.with_worker(Self::pause),
             _ => self.with_worker(Self::report),
         }
     }
@@ -149,15 +152,15 @@ impl Simulation {
 
     fn lose_worker(&mut self) {
         let Some(id) = self.any_worker() else { return };
-        self.balance.remove_worker(id);
         let worker = self.model.workers.remove(&id).expect("any_worker exists");
+        let grants = self.balance.remove_worker(self.now, id);
+        self.settle(grants);
         worker.leases.iter().chain(&worker.unacked).for_each(|&held| self.readmit(held));
         assert!(self.balance.release(self.now, id).is_empty(), "a late release does nothing");
     }
 
     fn unready(&mut self) {
         let Some(id) = self.any_worker() else { return };
-        self.balance.unready(id);
         let worker = self.worker(id);
         if worker.standing == Standing::Ready {
             worker.standing = Standing::Starting;
@@ -166,6 +169,8 @@ impl Simulation {
         (worker.stalled, worker.serves) = (Stalled::No, BTreeMap::new());
         let lost = std::mem::take(&mut worker.unacked);
         worker.window = UNACKED_WINDOW as usize;
+        let grants = self.balance.unready(self.now, id);
+        self.settle(grants);
         lost.into_iter().for_each(|held| self.readmit(held));
         if self.random.below(2) == 0 {
             self.make_ready(id);
@@ -190,7 +195,8 @@ impl Simulation {
     fn toggle_service(&mut self, id: WorkerId) {
         let listener = self.any_listener();
         if self.worker(id).serves.remove(&listener).is_some() {
-            self.balance.unserve(id, listener);
+            let grants = self.balance.unserve(self.now, id, listener);
+            self.settle(grants);
         } else {
             self.worker(id).serves.insert(listener, None);
             let grants = self.balance.serve(self.now, id, listener);
@@ -202,18 +208,20 @@ impl Simulation {
         self.last_ticket += 1;
         let (ticket, id) = (Ticket(self.last_ticket), self.any_listener());
         self.alive.insert(ticket, self.now);
-        let is_idle = !self.model.eligible(id).is_empty();
+        let wish = self.any_wish();
+        let is_idle = !self.model.allowed(id, wish).is_empty();
         let listener = &self.model.listeners[&id];
         let is_full = listener.waiters.len() >= listener.bounds.max;
         let now = self.now;
-        match self.balance.admit(now, id, ticket) {
+        let asker = Asker { listener: id, ticket, since: now, wish };
+        match self.balance.admit_as(asker) {
             Admission::Granted(grant) => {
                 assert_eq!((grant.ticket, grant.listener), (ticket, id));
-                self.model.grant(grant, now);
+                self.model.grant(grant, now, wish);
             }
             Admission::Queued => {
                 assert!(!is_idle && !is_full, "queued {ticket:?} without need");
-                self.listener(id).waiters.push((now, ticket));
+                self.listener(id).waiters.push((now, ticket, wish.to_wait_for()));
                 assert_eq!(self.balance.admit(now, id, ticket), Admission::Queued);
             }
             Admission::Shed(why) => {
@@ -231,11 +239,12 @@ impl Simulation {
             return self.end(ticket);
         };
         let is_old = now - since >= listener.bounds.timeout;
-        match self.balance.readmit(now, id, ticket, since) {
-            Admission::Granted(grant) => self.model.grant(grant, since),
+        let wish = self.any_wish();
+        match self.balance.readmit_as(now, Asker { listener: id, ticket, since, wish }) {
+            Admission::Granted(grant) => self.model.grant(grant, since, wish),
             Admission::Queued => {
                 assert!(!is_old, "queued {ticket:?} above the age bound");
-                self.listener(id).waiters.push((since, ticket));
+                self.listener(id).waiters.push((since, ticket, wish.to_wait_for()));
                 self.listener(id).readmitted.push(ticket);
             }
             Admission::Shed(why) => {
@@ -267,8 +276,55 @@ impl Simulation {
         } else if self.manners == Manners::Honest {
             return;
         }
+        self.worker(id).forgive();
         let grants = self.balance.release(self.now, id);
         self.settle(grants);
+    }
+
+    /// A stream begins, out of nothing or out of an exchange, or ends.
+    fn stream(&mut self) {
+        let Some(id) = self.any_worker() else { return };
+        match self.random.below(3) {
+            0 => {
+                let (listener, wish) = (self.any_listener(), self.any_wish());
+                let given = self.balance.open_stream(listener, wish);
+                self.model.stream(listener, wish, given);
+            }
+            1 => {
+                self.worker(id).streams = self.worker(id).streams.saturating_sub(1);
+                self.balance.close_stream(id);
+            }
+            _ => self.turn_to_stream(id),
+        }
+    }
+
+    fn turn_to_stream(&mut self, id: WorkerId) {
+        let worker = self.worker(id);
+        let Some(held) = worker.leases.pop() else { return };
+        if worker.streams >= worker.bounds.max_connections.get() {
+            worker.leases.push(held);
+            return assert_eq!(self.balance.turn_to_stream(self.now, id), None);
+        }
+        worker.streams += 1;
+        worker.forgive();
+        self.end(held.ticket);
+        let grants = self.balance.turn_to_stream(self.now, id).expect("there is room");
+        self.settle(grants);
+    }
+
+    /// A worker did not take an exchange, or a stream.
+    fn pause(&mut self, id: WorkerId) {
+        let (listener, until) = (self.any_listener(), self.now + REFUSAL_PAUSE);
+        let worker = self.worker(id);
+        if let Some(refusal) = worker.serves.get_mut(&listener) {
+            *refusal = Some(until);
+        }
+        let Some(held) = worker.leases.pop() else {
+            return self.balance.pause(self.now, id, listener);
+        };
+        let grants = self.balance.not_taken(self.now, id, listener);
+        self.settle(grants);
+        self.readmit(held);
     }
 
     /// A worker answers the oldest connection it was sent, or we could not send the newest.
@@ -366,8 +422,13 @@ impl Simulation {
     fn wind_down(&mut self) {
         self.manners = Manners::Honest;
         for id in self.model.workers.keys().copied().collect::<Vec<_>>() {
-            self.balance.drain(id);
             self.worker(id).standing = Standing::Draining;
+            let grants = self.balance.drain(self.now, id);
+            self.settle(grants);
+            while self.worker(id).streams > 0 {
+                self.worker(id).streams -= 1;
+                self.balance.close_stream(id);
+            }
         }
         self.now += Duration::from_secs(1);
         self.expire();
@@ -383,7 +444,9 @@ impl Simulation {
             assert!(self.balance.report(self.now, id, load).is_empty());
         }
         self.model.compare(&self.balance);
-        assert!(self.balance.workers().all(|it| it.in_flight + it.unacked + it.open == 0));
+        assert!(
+            self.balance.workers().all(|it| it.in_flight + it.streams + it.unacked + it.open == 0)
+        );
         assert!(self.balance.listeners().all(|it| it.length == 0));
         assert!(self.alive.is_empty(), "{:?} never ended", self.alive);
         assert_eq!(self.ended.len() as u64, self.last_ticket);
@@ -411,6 +474,16 @@ impl Simulation {
     fn any_worker(&mut self) -> Option<WorkerId> {
         let at = self.random.below(self.model.workers.len() as u64) as usize;
         self.model.workers.keys().nth(at).copied()
+    }
+
+    /// Wishes are for workers that are there, will be, or are gone.
+    fn any_wish(&mut self) -> Wish {
+        let worker = WorkerId(1 + self.random.below(self.last_id + 1));
+        match self.random.below(4) {
+            0 => Wish::Only(worker),
+            1 => Wish::Not(worker),
+            _ => Wish::Any,
+        }
     }
 
     fn any_listener(&mut self) -> ListenerId {
