@@ -18,6 +18,10 @@ mod forwarding;
 mod leaving;
 #[path = "request/overload.rs"]
 mod overload;
+#[path = "request/sticky.rs"]
+mod sticky;
+#[path = "request/streams.rs"]
+mod streams;
 #[path = "request/timeouts.rs"]
 mod timeouts;
 

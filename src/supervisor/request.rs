@@ -180,6 +180,8 @@ pub struct WorkerStatus {
     pub runtime: Option<String>,
     /// Exchanges leased to it (request mode).
     pub in_flight: u32,
+    /// Event streams, tunnels and exchanges of unlimited routes, which the limit does not count.
+    pub streams: u32,
     /// Connections it holds.
     pub open: u32,
     /// Those that are doing something, as it reports.

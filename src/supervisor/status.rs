@@ -156,6 +156,7 @@ impl Supervisor {
         status.generation = Some(live.generation.0);
         if let Some(account) = accounts.iter().find(|account| account.id == live.worker) {
             status.in_flight = account.in_flight;
+            status.streams = account.streams;
             (status.open, status.active) = self.counts_now(account);
             status.unacked = account.unacked;
             status.accepted = account.accepted;
@@ -263,6 +264,7 @@ fn blank(slot: u16, state: String, view: Option<&SlotView>) -> WorkerStatus {
         watchdog_age_ms: None,
         runtime: None,
         in_flight: 0,
+        streams: 0,
         open: 0,
         active: 0,
         unacked: 0,

@@ -42,6 +42,8 @@ pub(crate) struct Worker {
     #[serde(default)]
     pub(crate) in_flight: u64,
     #[serde(default)]
+    pub(crate) streams: u64,
+    #[serde(default)]
     pub(crate) open: u64,
     #[serde(default)]
     pub(crate) active: u64,

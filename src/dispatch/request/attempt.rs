@@ -128,8 +128,10 @@ async fn exchange(
     let answer = {
         let streams = (&upstream.stream, &client.stream);
         let download = Download::new(front, streams, request.asked, &moved);
+        let cookie = front.sticky.cookie(request.kept, upstream.worker);
         let about = About {
             id: &request.id,
+            cookie: cookie.as_deref(),
             asked: request.asked,
             keeps: if request.head.keeps_alive() { KeepsAlive::Yes } else { KeepsAlive::No },
             begun: request.begun,
@@ -190,6 +192,8 @@ struct Whole {
 #[derive(Clone, Copy)]
 struct About<'a> {
     id: &'a str,
+    /// Names the worker to a client that keeps it.
+    cookie: Option<&'a str>,
     asked: Asked,
     keeps: KeepsAlive,
     begun: Instant,
@@ -205,11 +209,12 @@ async fn respond(
     about: About<'_>,
     held: &mut Place,
 ) -> Result<Response, Fault> {
-    let About { id, asked, keeps, begun, leased, entry, uploaded } = about;
+    let About { id, cookie, asked, keeps, begun, leased, entry, uploaded } = about;
     loop {
         let head = download.head().await?;
         if head.is_upgrade() {
-            let with = front.bare_forwarding(&head, asked);
+            let mut with = front.bare_forwarding(&head, asked);
+            with.set_cookie = cookie;
             download.send(|out| forward_response(&head, &with, out));
             return Ok(Response::Upgraded { rest: download.into_rest() });
         }
@@ -227,7 +232,8 @@ async fn respond(
         // The client must know by now that what it still sends of its body is thrown away.
         let keeps = if uploaded.get().is_some() { keeps } else { KeepsAlive::No };
         let after = front.persistence(keeps, body);
-        let with = front.response_forwarding(asked, (id, timing, after), body);
+        let mut with = front.response_forwarding(asked, (id, timing, after), body);
+        with.set_cookie = cookie;
         download.send(|out| forward_response(&head, &with, out));
         let _stream = if head.is_event_stream() {
             download.moved.endless.set(Endless::Yes);

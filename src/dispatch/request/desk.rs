@@ -127,6 +127,16 @@ impl Desk {
         }
     }
 
+    /// A stream at a worker that serves `listener`; none if no worker may have one more.
+    pub(in crate::dispatch) fn open_stream(
+        self: &Rc<Self>,
+        listener: ListenerId,
+        wish: Wish,
+    ) -> Option<Place> {
+        let worker = self.balance().open_stream(listener, wish)?;
+        Some(Place::Streaming(Stream { worker, desk: Rc::clone(self) }))
+    }
+
     /// Gives grants to those who wait for them. What nobody waits for any more is given back, and
     /// the next is granted, until nothing is left.
     pub(in crate::dispatch) fn deliver(self: &Rc<Self>, mut grants: Vec<Grant>) {

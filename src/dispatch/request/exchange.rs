@@ -13,6 +13,7 @@ use super::desk::{Entry, Place, Turn};
 use super::front::Front;
 use super::outcome::{Outcome, Reason};
 use super::retry::{Failure, Repeatable, Replay, may_repeat};
+use super::sticky::{self, Kept};
 use super::upload::{self, ClientEnd};
 use crate::clock;
 use crate::http::answer::CONTINUE;
@@ -24,6 +25,7 @@ pub(super) struct Request {
     pub(super) head: RequestHead,
     pub(super) asked: Asked,
     pub(super) id: String,
+    pub(super) kept: Kept,
     /// When its first byte was there.
     pub(super) begun: Instant,
     /// When it got its lease, the last one if it was sent again.
@@ -108,7 +110,8 @@ impl Request {
         let mut wire = Vec::with_capacity(1024);
         front.forward(&head, (client.peer, trust, &id, upgrade), &mut wire);
         let head_length = wire.len();
-        Ok(Self { head, asked, id, begun, leased: None, body, wire, head_length })
+        let kept = front.sticky.of(&head, || sticky::workers(&front.desk.balance()));
+        Ok(Self { head, asked, id, kept, begun, leased: None, body, wire, head_length })
     }
 
     /// Whether the client owes nothing more of it.
@@ -153,6 +156,7 @@ async fn take_body(
 /// How a request asks for a worker, and what came of it so far.
 struct Asking {
     wish: Wish,
+    how_long: HowLong,
     entry: Entry,
     asked_at: Instant,
     /// How often it was lost with a worker.
@@ -164,9 +168,7 @@ struct Asking {
 /// Gets a lease and an answer with it; another one where an attempt did no harm.
 async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> After {
     let entry = front.enter(request, client.peer);
-    let now = clock::now();
-    let mut asking =
-        Asking { wish: Wish::Any, entry: Entry::First, asked_at: now, lost: 0, failed: None };
+    let mut asking = Asking::new(front, request);
     loop {
         let mut place = match place(front, client, &asking).await {
             Ok(place) => place,
@@ -220,7 +222,27 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
     }
 }
 
+/// Whether an exchange takes a place among those in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HowLong {
+    Limited,
+    /// Its route waits on purpose: it holds a stream.
+    Unlimited,
+}
+
 impl Asking {
+    fn new(front: &Front, request: &Request) -> Self {
+        let is_unlimited = front.settings.unlimited.contain(request.head.path());
+        Self {
+            wish: request.kept.wish(),
+            how_long: if is_unlimited { HowLong::Unlimited } else { HowLong::Limited },
+            entry: Entry::First,
+            asked_at: clock::now(),
+            lost: 0,
+            failed: None,
+        }
+    }
+
     /// The next attempt, after this worker failed for this reason.
     fn again(&mut self, now: Instant, failure: Failure, how: (WorkerId, Reason)) {
         let (worker, reason) = how;
@@ -245,6 +267,11 @@ enum Unserved {
 
 /// Waits for a place at a worker, for as long as the client does.
 async fn place(front: &Front, client: &mut Client, asking: &Asking) -> Result<Place, Unserved> {
+    if asking.how_long == HowLong::Unlimited
+        && let Some(streaming) = front.desk.open_stream(client.listener, asking.wish)
+    {
+        return Ok(streaming);
+    }
     let how = (asking.wish, asking.entry);
     let lease = match front.desk.ask(clock::now(), client.listener, how) {
         Turn::Now(lease) => lease,
@@ -257,7 +284,12 @@ async fn place(front: &Front, client: &mut Client, asking: &Asking) -> Result<Pl
             }
         },
     };
-    Ok(Place::InFlight(lease))
+    let mut place = Place::InFlight(lease);
+    match asking.how_long {
+        HowLong::Limited => {}
+        HowLong::Unlimited => place.turn_to_stream(),
+    }
+    Ok(place)
 }
 
 /// The worker is done: gives its connection back at once, then the client the rest.

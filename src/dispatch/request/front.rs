@@ -15,6 +15,7 @@ use super::desk::{Desk, Place};
 use super::exchange::Request;
 use super::pool::{Counted, Pool, Upstream};
 use super::retry::{Failure, RetryBudget};
+use super::sticky::Stickiness;
 use super::stream::{Kind, Stream};
 use crate::config::{RequestSettings, ShedAnswer, TrustedProxies, TrustedProxy};
 use crate::dispatch::{PrivateEnd, Reactor};
@@ -47,6 +48,7 @@ pub(in crate::dispatch) struct Front {
     max_clients: usize,
     pub(super) desk: Rc<Desk>,
     pub(super) recorder: Rc<Recorder>,
+    pub(super) sticky: Stickiness,
     pub(super) pool: Pool,
     pub(super) budget: Budget,
     pub(super) retries: RefCell<RetryBudget>,
@@ -120,6 +122,7 @@ impl Front {
             max_clients,
             desk,
             recorder,
+            sticky: Stickiness::new(request.sticky),
             pool: Pool::default(),
             budget: Budget::new(limits.response_buffer_total, limits.response_buffer),
             retries: RefCell::new(RetryBudget::new(crate::clock::now())),

@@ -20,6 +20,7 @@ mod outcome;
 mod pool;
 mod reply;
 mod retry;
+mod sticky;
 pub(super) mod stream;
 mod tunnel;
 mod upload;

@@ -1,0 +1,83 @@
+//! What lasts for as long as its client stays takes nobody's turn, and is bounded all the same.
+
+use super::support::http::Connection;
+use super::support::pool::request_pool;
+use super::support::{PATIENCE, Tenfold};
+use super::{connect, exchange_with, wait_idle, wait_in_flight};
+
+/// Opens an event stream and reads its head.
+#[track_caller]
+fn events(port: u16) -> Connection {
+    let mut connection = connect(port);
+    connection.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n").expect("room");
+    assert_eq!(connection.receive_head().expect("a head").0, 200);
+    connection
+}
+
+#[track_caller]
+fn wait_streams(tenfold: &Tenfold, each: &[u64]) {
+    tenfold.wait_status(PATIENCE, "streams", |status| {
+        status.workers.iter().map(|worker| worker.streams).eq(each.iter().copied())
+    });
+}
+
+#[test]
+fn thousand_event_streams_on_two_workers_leave_room_for_a_request() {
+    let (builder, port) = request_pool("exchange.js", 2);
+    // A stream is a descriptor towards its client and one towards its worker.
+    let tenfold = builder.through(["prlimit", "--nofile=8192:8192"]).start();
+    tenfold.wait_ready(2);
+    let streams: Vec<Connection> = (0..1000).map(|_| events(port)).collect();
+    wait_streams(&tenfold, &[500, 500]);
+    wait_idle(&tenfold);
+    assert_eq!(connect(port).get("/").expect("an answer").status, 200);
+    drop(streams);
+    wait_streams(&tenfold, &[0, 0]);
+}
+
+#[test]
+fn streams_beyond_their_bound_take_places_of_requests() {
+    let flags = ["--set", "workers.max_connections=2", "--limit", "1", "--queue-timeout", "300ms"];
+    let (tenfold, port) = exchange_with(|it| it.args(flags));
+    let mut streams: Vec<Connection> = (0..3).map(|_| events(port)).collect();
+    wait_streams(&tenfold, &[2]);
+    wait_in_flight(&tenfold, 1);
+    assert_eq!(connect(port).get("/").expect("an answer").status, 503);
+    streams.pop();
+    wait_idle(&tenfold);
+    assert_eq!(connect(port).get("/").expect("an answer").status, 200);
+}
+
+#[test]
+fn unlimited_routes_hold_no_place_and_spread_over_the_workers() {
+    let (builder, port) = request_pool("exchange.js", 2);
+    let flags = ["--limit", "1", "--set", "unlimited=[\"/slow\", \"/wait/*\"]"];
+    let tenfold = builder.args(flags).start();
+    tenfold.wait_ready(2);
+    let mut waiting: Vec<Connection> = (0..20)
+        .map(|_| {
+            let mut connection = connect(port);
+            let request = b"GET /slow?ms=1500 HTTP/1.1\r\nHost: a\r\n\r\n";
+            connection.send(request).expect("room");
+            connection
+        })
+        .collect();
+    wait_streams(&tenfold, &[10, 10]);
+    wait_idle(&tenfold);
+    assert_eq!(connect(port).get("/").expect("an answer").status, 200);
+    for connection in &mut waiting {
+        assert_eq!(connection.receive().expect("each is answered").status, 200);
+    }
+    wait_streams(&tenfold, &[0, 0]);
+}
+
+#[test]
+fn client_gone_frees_its_stream() {
+    let (tenfold, port) = exchange_with(|it| it.args(["--set", "unlimited=[\"/hang\"]"]));
+    let mut waiting = connect(port);
+    waiting.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").expect("room");
+    let stream = events(port);
+    wait_streams(&tenfold, &[2]);
+    drop((waiting, stream));
+    wait_streams(&tenfold, &[0]);
+}
