@@ -24,6 +24,8 @@ mod sticky;
 mod streams;
 #[path = "request/timeouts.rs"]
 mod timeouts;
+#[path = "request/upgrades.rs"]
+mod upgrades;
 
 use std::net::TcpStream;
 
@@ -52,6 +54,8 @@ fn exchange_with(change: impl FnOnce(Builder) -> Builder) -> (Tenfold, u16) {
 struct Seen {
     requests: u64,
     aborted: u64,
+    /// Upgraded connections that ended.
+    closed: u64,
 }
 
 #[track_caller]

@@ -71,9 +71,9 @@ impl Reactor {
         let Some(member) = self.links.get(&worker) else {
             return;
         };
-        let in_flight = self.balance().worker(worker).map_or(0, |account| account.in_flight);
+        let held = self.balance().worker(worker).map_or(0, |it| it.in_flight + it.streams);
         match (&member.via, member.standing) {
-            (Via::Upstream(_), Standing::Draining) if in_flight == 0 => {
+            (Via::Upstream(_), Standing::Draining) if held == 0 => {
                 self.report(Report::Drained(worker));
             }
             (Via::Channel | Via::Undecided(_) | Via::Upstream(_), _) => {}
