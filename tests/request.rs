@@ -18,6 +18,8 @@ mod forwarding;
 mod leaving;
 #[path = "request/overload.rs"]
 mod overload;
+#[path = "request/peers.rs"]
+mod peers;
 #[path = "request/sticky.rs"]
 mod sticky;
 #[path = "request/streams.rs"]
@@ -27,6 +29,7 @@ mod timeouts;
 #[path = "request/upgrades.rs"]
 mod upgrades;
 
+use std::collections::BTreeMap;
 use std::net::TcpStream;
 
 use serde::Deserialize;
@@ -76,6 +79,9 @@ struct Echo {
     raw_trailers: Vec<String>,
     length: usize,
     body: String,
+    headers: BTreeMap<String, String>,
+    /// Address, port and family of its peer.
+    remote: String,
 }
 
 impl Echo {

@@ -1,6 +1,7 @@
 //! Connection mode: accepts, chooses a worker, hands the socket over, and answers for what no
 //! worker takes.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -45,6 +46,11 @@ pub(super) enum Turn {
     Gone,
 }
 
+/// IPv4 in its own form, also where an IPv6 socket accepted it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 impl Reactor {
     /// Accepts one turn's worth of connections.
     pub(super) fn accept(&mut self, now: Instant, id: ListenerId) -> Turn {
@@ -61,7 +67,7 @@ impl Reactor {
                 Ok(accepted) => {
                     self.recorder.accepted();
                     let peer = match accepted.peer {
-                        Peer::Ip(address) => Some(address),
+                        Peer::Ip(address) => Some(canonical(address)),
                         Peer::Unix => None,
                     };
                     let connection = Connection {
@@ -109,6 +115,7 @@ impl Reactor {
                 listener: id,
                 server: listener.server,
                 peer,
+                proxied: listener.options.proxy_protocol,
             })),
             // The client was gone before it was served.
             Err(error) => tracing::debug!(%error, "client lost"),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::connection::Answer;
 use super::servers::Identity;
 use super::serving::describe;
-use super::{Counted, Reactor, ReadyWhen, Standing, Watched, tasks};
+use super::{Counted, Hears, Reactor, ReadyWhen, Standing, Watched, tasks};
 use crate::link::orders::Report;
 use crate::link::said::{Place, Said, ServerKey};
 use crate::policy::WorkerId;
@@ -68,6 +68,7 @@ impl Reactor {
         let Some(member) = self.links.get_mut(&worker) else {
             return;
         };
+        member.hears = Hears::Peers;
         // Until its first page is written, counts from outside stand in (a worker whose preload may
         // not write at all never writes one).
         if member.link.load.read().is_some_and(|page| page.version > 0) {

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 use super::observe::KernelCount;
 use super::upstream::Via;
 use super::{
-    Counted, DRAIN_GRACE, EXHAUSTED_PAUSE, EXIT_GRACE, Member, Reactor, Standing, Timer, Watched,
-    tasks,
+    Counted, DRAIN_GRACE, EXHAUSTED_PAUSE, EXIT_GRACE, Hears, Member, Reactor, Standing, Timer,
+    Watched, tasks,
 };
 use crate::link::orders::{Attachment, Report};
 use crate::link::said::Said;
@@ -34,6 +34,7 @@ impl Reactor {
             private_seen: 0,
             private_open: Rc::new(Cell::new(0)),
             via,
+            hears: Hears::Nothing,
         };
         let change = tasks::Change::watch_channel(&member);
         self.links.insert(worker, member);
@@ -107,6 +108,7 @@ impl Reactor {
         }
         member.standing = Standing::Starting;
         member.watched = Watched::No;
+        member.hears = Hears::Nothing;
         member.counted = Counted::Kernel(KernelCount::default());
         let taken_back = member.link.take_back();
         let offered = member.link.offer_again();

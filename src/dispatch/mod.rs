@@ -195,6 +195,15 @@ struct Member {
     private_seen: u64,
     private_open: Rc<Cell<u32>>,
     via: Via,
+    hears: Hears,
+}
+
+/// Whether a worker can be told whom a request on a private connection is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hears {
+    Nothing,
+    /// Our preload takes the peer's field out before the app sees it.
+    Peers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

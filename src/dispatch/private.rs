@@ -13,7 +13,7 @@ use super::listener::Listener;
 use super::request::{Counted, Question};
 use super::tasks::Change;
 use super::upstream::Via;
-use super::{Reactor, Standing};
+use super::{Hears, Reactor, Standing};
 use crate::link::orders::{Fetched, Upstream};
 use crate::policy::{ListenerId, Mode, WorkerId};
 
@@ -23,7 +23,7 @@ type Reply = oneshot::Sender<Fetched>;
 #[derive(Debug)]
 pub(super) enum PrivateEnd {
     /// The other end was handed to the worker.
-    Pair(OwnedFd, Counted),
+    Pair(OwnedFd, Counted, Hears),
     /// The worker listens there.
     At(Upstream, Counted),
 }
@@ -71,8 +71,9 @@ impl Reactor {
             end.set_nonblocking(true)?;
         }
         let theirs = Rc::new(OwnedFd::from(theirs));
+        let hears = member.hears;
         let sent = member.link.hand_over_private(theirs, listener.server, &listener.name);
         self.after_send(now, worker, sent);
-        Ok(PrivateEnd::Pair(ours.into(), counted))
+        Ok(PrivateEnd::Pair(ours.into(), counted, hears))
     }
 }

@@ -171,6 +171,7 @@ impl Writer<'_> {
             | Name::ForwardedHost
             | Name::ForwardedOther
             | Name::Lookalike
+            | Name::Peer
             | Name::Connection
             | Name::KeepAlive
             | Name::Http2Settings

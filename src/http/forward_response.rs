@@ -106,6 +106,7 @@ impl Writer<'_> {
                 push_field(self.out, field);
             }
             Name::Trailer
+            | Name::Peer
             | Name::Upgrade
             | Name::Connection
             | Name::KeepAlive

@@ -31,6 +31,8 @@ pub(super) enum Name {
     Via,
     ContentType,
     ServerTiming,
+    /// Ours alone: whom a request is from, between us and our preload.
+    Peer,
 }
 
 impl Name {
@@ -59,6 +61,7 @@ impl Name {
             12 if is("x-request-id") => Self::RequestId,
             13 if is("server-timing") => Self::ServerTiming,
             14 if is("content-length") => Self::ContentLength,
+            14 if is("x-tenfold-peer") => Self::Peer,
             14 if is("http2-settings") => Self::Http2Settings,
             15 if is("x-forwarded-for") => Self::ForwardedFor,
             16 if is("x-forwarded-host") => Self::ForwardedHost,

@@ -24,7 +24,7 @@ use crate::policy::{Balance, ListenerId, Ticket, WorkerId};
 use crate::sys::channel;
 use crate::sys::load::LoadPage;
 use inbox::Inbox;
-use node::NodeSession;
+use node::{NodeSession, Whose};
 use orders::{Attachment, Expects};
 use outbox::Outbox;
 pub(crate) use outbox::Stuck;
@@ -211,7 +211,11 @@ impl Link {
         let bytes = match &self.dialect {
             Dialect::Node(_) | Dialect::Unheard => {
                 self.handles.push_back(Handle::Connection { seq });
-                NodeSession::connection(seq, to.server)
+                let whose = match &what {
+                    Owned::Client(_) => Whose::Client,
+                    Owned::Private(_) => Whose::Ours,
+                };
+                NodeSession::connection(seq, to.server, whose)
             }
             Dialect::Native => native::connection(seq, to.listener, to.peer.as_deref()),
         };

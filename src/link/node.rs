@@ -56,6 +56,14 @@ struct Wire<'a> {
     error: Option<String>,
 }
 
+/// Whose connection is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Client,
+    /// One end of a pair: we speak for many clients on it.
+    Ours,
+}
+
 /// The worker's side of one conversation; remembers what the preload said of the next server.
 #[derive(Debug, Default)]
 pub(crate) struct NodeSession {
@@ -185,12 +193,17 @@ impl NodeSession {
         }))
     }
 
-    /// The message that carries one connection; `seq` comes back in the worker's answer.
-    pub(crate) fn connection(seq: u64, key: ServerKey) -> Vec<u8> {
+    /// The message that carries one connection; `seq` comes back in the worker's answer. Of a
+    /// private one the preload is told: there, and only there, requests name their peers.
+    pub(crate) fn connection(seq: u64, key: ServerKey, whose: Whose) -> Vec<u8> {
+        let private = match whose {
+            Whose::Client => "",
+            Whose::Ours => ",\"private\":true",
+        };
         // Written by hand: sent once per connection, and building JSON costs more than sendmsg.
         format!(
             "{{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{{\"cmd\":\"NODE_CLUSTER\",\
-             \"act\":\"newconn\",\"key\":{},\"seq\":{seq}}}}}\n",
+             \"act\":\"newconn\",\"key\":{},\"seq\":{seq}{private}}}}}\n",
             key.0
         )
         .into_bytes()
@@ -366,9 +379,15 @@ mod tests {
 
     #[test]
     fn a_connection_message_is_one_json_line() {
-        let bytes = NodeSession::connection(9, ServerKey(2));
-        assert_eq!(bytes.last(), Some(&b'\n'));
-        let value: Value = serde_json::from_slice(&bytes).expect("valid JSON");
-        assert_eq!(value["msg"], json!({"cmd":"NODE_CLUSTER","act":"newconn","key":2,"seq":9}));
+        let msg = |whose| {
+            let bytes = NodeSession::connection(9, ServerKey(2), whose);
+            assert_eq!(bytes.last(), Some(&b'\n'));
+            let value: Value = serde_json::from_slice(&bytes).expect("valid JSON");
+            value["msg"].clone()
+        };
+        let mut expected = json!({"cmd":"NODE_CLUSTER","act":"newconn","key":2,"seq":9});
+        assert_eq!(msg(Whose::Client), expected);
+        expected["private"] = json!(true);
+        assert_eq!(msg(Whose::Ours), expected);
     }
 }

@@ -20,7 +20,8 @@ pub struct Accepted {
 /// The other end of an accepted connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// An IP client; an IPv4 one on a dual-stack listener appears as IPv4.
+    /// An IP client, as the listener's family writes it: an IPv4 one on a dual-stack listener is
+    /// `::ffff:192.0.2.1`.
     Ip(SocketAddr),
     /// A client on a Unix path, which has no address worth naming.
     Unix,
@@ -73,7 +74,7 @@ fn accept_once(listener: BorrowedFd<'_>) -> io::Result<Accepted> {
     // SAFETY: after a success, accept4 has written an address of the length it stored.
     let (stream, address) = unsafe { SockAddr::try_init(take) }?;
     let peer = match address.as_socket() {
-        Some(address) => Peer::Ip(SocketAddr::new(address.ip().to_canonical(), address.port())),
+        Some(address) => Peer::Ip(address),
         None => Peer::Unix,
     };
     Ok(Accepted { stream, peer })
@@ -126,14 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv4_client_of_a_dual_stack_listener_has_an_ipv4_address() {
+    fn an_ipv4_client_of_a_dual_stack_listener_is_written_as_ipv6() {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let socket = super::super::socket::listen_tcp(any, &Default::default()).expect("IPv6");
         let listener = TcpListener::from(socket);
         let port = listener.local_addr().expect("bound").port();
         let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connect");
         let accepted = accept(listener.as_fd()).expect("one waits");
-        assert_eq!(accepted.peer, Peer::Ip(client.local_addr().expect("connected")));
+        let port = client.local_addr().expect("connected").port();
+        let mapped = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port));
+        assert_eq!(accepted.peer, Peer::Ip(mapped));
     }
 
     #[test]

@@ -90,6 +90,11 @@ impl Connection {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
+    /// Speaks on a connection that the caller opened.
+    pub(crate) fn over(stream: TcpStream) -> Self {
+        Self { stream: BufReader::new(Box::new(stream)) }
+    }
+
     /// Asks for `path` and waits for the whole answer.
     pub(crate) fn get(&mut self, path: &str) -> io::Result<Response> {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;

@@ -159,6 +159,82 @@ function activeChanged() {
   }, ACTIVE_INTERVAL_MS).unref();
 }
 
+// ------------------------------------------------------------------------------- a request's peer
+
+// In request mode one private connection carries the requests of many clients. The master names each
+// one's peer in a field that ends the head; it goes no further than here.
+const PEER_FIELD = 'X-Tenfold-Peer';
+const kPrivate = Symbol('tenfold.private');
+const kPeer = Symbol('tenfold.peer');
+const UNNAMED = ' ';
+let kHeadersCount;
+
+/** Makes `socket.remoteAddress` and its like those of the peer of this request. */
+function namePeer(request, socket) {
+  if (socket[kPeer] === undefined) preparePeer(socket);
+  // A client's own connection: whatever it calls itself.
+  if (socket[kPeer] === null) return;
+  const { rawHeaders } = request;
+  const last = rawHeaders.length - 2;
+  const named = last >= 0 && rawHeaders[last] === PEER_FIELD;
+  socket[kPeer] = named ? rawHeaders[last + 1] : UNNAMED;
+  if (named) hidePeer(request, rawHeaders, last);
+}
+
+/** Takes the field out before `headers` is made of `rawHeaders`, which Node does when it is read. */
+function hidePeer(request, rawHeaders, last) {
+  if (kHeadersCount === undefined) {
+    const symbols = Object.getOwnPropertySymbols(request);
+    kHeadersCount = symbols.find((symbol) => symbol.description === 'kHeadersCount') || null;
+  }
+  if (kHeadersCount === null) {
+    delete request.headers[PEER_FIELD.toLowerCase()];
+    return;
+  }
+  rawHeaders.length = last;
+  if (request[kHeadersCount] > last) request[kHeadersCount] = last;
+}
+
+/** Own properties, once per connection; what they say is read from the field only when asked. */
+function preparePeer(socket) {
+  const handle = socket._handle;
+  if (!handle || !handle[kPrivate]) {
+    socket[kPeer] = null;
+    return;
+  }
+  const own = (get) => ({ get, configurable: true, enumerable: true });
+  Object.defineProperties(socket, {
+    remoteAddress: own(remoteAddress),
+    remotePort: own(remotePort),
+    remoteFamily: own(remoteFamily),
+  });
+}
+
+function remoteAddress() {
+  const peer = this[kPeer];
+  return peer.slice(0, peer.indexOf(' ')) || undefined;
+}
+
+function remotePort() {
+  const peer = this[kPeer];
+  return Number(peer.slice(peer.indexOf(' ') + 1)) || undefined;
+}
+
+function remoteFamily() {
+  const peer = this[kPeer];
+  if (peer === UNNAMED) return undefined;
+  return peer.includes(':') ? 'IPv6' : 'IPv4';
+}
+
+/** A request that upgrades starts without the event that tells of all others. */
+function watchUpgrades(server) {
+  const { emit } = server;
+  server.emit = function (event, request, socket) {
+    if (event === 'upgrade') guarded(namePeer, request, socket);
+    return emit.apply(this, arguments);
+  };
+}
+
 // -------------------------------------------------------------------------------------- accounting
 
 const kOpen = Symbol('tenfold.open');
@@ -212,7 +288,8 @@ function tellRoom() {
 // A request has a start and, unless its connection breaks, a finish; what is still started when the
 // connection closes is subtracted there. A finish after the close finds the count negative and is
 // ignored.
-function exchangeStarted({ socket, response }) {
+function exchangeStarted({ socket, request, response }) {
+  guarded(namePeer, request, socket);
   if (draining) response.shouldKeepAlive = false;
   if (socket[kActive] === undefined) {
     socket[kActive] = 0;
@@ -468,6 +545,7 @@ function getServer(server, query, onHandle) {
     const { port, addressType } = query;
     guarded(tellTenfold, { act: 'server', kind: kindOf(server), address, port, addressType });
     if (isHttp2(server)) guarded(watchSessions, server);
+    else if (kindOf(server) === 'http') guarded(watchUpgrades, server);
   }
   ask({ act: 'queryServer', ...message }, (reply, handle) => {
     if (server._setServerData) server._setServerData(reply.data);
@@ -569,7 +647,7 @@ function receive(message, handle) {
   }
 }
 
-function receiveConnection({ key, seq }, handle) {
+function receiveConnection({ key, seq, private: isPrivate }, handle) {
   const listener = listeners.get(key);
   const accepted = Boolean(listener && handle && listener.hasRoom());
   page[SEEN] += 1;
@@ -577,6 +655,7 @@ function receiveConnection({ key, seq }, handle) {
   connectionsChanged();
   if (accepted) {
     countOpen(handle);
+    if (isPrivate) handle[kPrivate] = true;
     // The app's own code runs in here: what it throws is its own.
     listener.onconnection(0, handle);
   } else if (handle) {

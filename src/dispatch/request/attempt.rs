@@ -16,6 +16,7 @@ use super::stream::Stream;
 use super::tunnel;
 use super::upload::{self, ClientEnd, Uploaded};
 use crate::clock;
+use crate::dispatch::Hears;
 use crate::http::{Asked, Persistence, ResponseHead, Timing, Version, forward_response};
 use crate::metrics::{Held, InFlightState};
 
@@ -64,6 +65,10 @@ pub(super) async fn attempt(
         Ok(Err(_)) => return failed(Failure::Unreachable, Reason::ConnectFailed),
         Err(_) => return failed(Failure::Unreachable, Reason::ConnectTimeout),
     };
+    request.name_peer(match upstream.hears {
+        Hears::Peers => &client.peer_line,
+        Hears::Nothing => b"",
+    });
     let whole = match write_head(front, &upstream.stream, &request.wire).await {
         Ok(whole) => whole,
         Err(failure) => return failed(failure, Reason::ConnectFailed),

@@ -1,15 +1,18 @@
 //! Serves one client's connection: request after request, until one side has had enough.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::exchange;
 use super::front::Front;
 use super::stream::Stream;
+use super::{exchange, proxy};
 use crate::clock;
+use crate::config::ProxyProtocol;
+use crate::http::peer_line;
 use crate::link::said::ServerKey;
 use crate::policy::ListenerId;
 
@@ -25,7 +28,9 @@ pub(in crate::dispatch) struct Arrival {
     pub(in crate::dispatch) stream: Stream,
     pub(in crate::dispatch) listener: ListenerId,
     pub(in crate::dispatch) server: ServerKey,
-    pub(in crate::dispatch) peer: Option<std::net::SocketAddr>,
+    pub(in crate::dispatch) peer: Option<SocketAddr>,
+    /// Whether it begins by naming its client.
+    pub(in crate::dispatch) proxied: ProxyProtocol,
 }
 
 /// A client's connection and what was read from it and not used yet.
@@ -35,7 +40,10 @@ pub(super) struct Client {
     pub(super) unread: Vec<u8>,
     pub(super) listener: ListenerId,
     pub(super) server: ServerKey,
-    pub(super) peer: Option<std::net::SocketAddr>,
+    /// The other end of the connection, or whom a trusted one named in its PROXY header.
+    pub(super) peer: Option<SocketAddr>,
+    /// The same as workers are told; nothing for a client without address.
+    pub(super) peer_line: Vec<u8>,
 }
 
 /// What follows a request.
@@ -60,9 +68,19 @@ pub(super) enum Bytes {
 
 /// Serves a client until its connection ends.
 pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
-    let Arrival { stream, listener, server, peer } = arrival;
+    let Arrival { stream, listener, server, peer, proxied } = arrival;
     let _open = front.client_opened();
-    let mut client = Client { stream, unread: Vec::new(), listener, server, peer };
+    let mut client =
+        Client { stream, unread: Vec::new(), listener, server, peer, peer_line: Vec::new() };
+    match proxied {
+        ProxyProtocol::Off => {}
+        ProxyProtocol::On => {
+            if let Err(why) = proxy::introduce(&front, &mut client).await {
+                return tracing::debug!(?peer, %why, "turned away");
+            }
+        }
+    }
+    client.peer_line = client.peer.map(peer_line).unwrap_or_default();
     let mut patience = front.settings.timeouts.header_read;
     loop {
         if client.unread.is_empty() && !client.is_wanted(&front, patience).await {

@@ -35,6 +35,8 @@ pub(super) struct Request {
     pub(super) wire: Vec<u8>,
     /// Where in `wire` the body begins.
     head_length: usize,
+    /// How much of the head names the peer.
+    named: usize,
 }
 
 /// Serves the next request of a client.
@@ -111,12 +113,26 @@ impl Request {
         front.forward(&head, (client.peer, trust, &id, upgrade), &mut wire);
         let head_length = wire.len();
         let kept = front.sticky.of(&head, || sticky::workers(&front.desk.balance()));
-        Ok(Self { head, asked, id, kept, begun, leased: None, body, wire, head_length })
+        Ok(Self { head, asked, id, kept, begun, leased: None, body, wire, head_length, named: 0 })
     }
 
     /// Whether the client owes nothing more of it.
     pub(super) fn is_read(&self) -> bool {
         self.body.is_done()
+    }
+
+    /// Names the peer in the head by this line, or by none to a worker that would show it to the
+    /// app. All workers of a pool are alike, so this is done once but for rare repetitions.
+    pub(super) fn name_peer(&mut self, line: &[u8]) {
+        // The last line, before the empty one.
+        let end = self.head_length - "\r\n".len();
+        let named = end - self.named..end;
+        if self.wire[named.clone()] == *line {
+            return;
+        }
+        self.wire.splice(named, line.iter().copied());
+        self.head_length = self.head_length + line.len() - self.named;
+        self.named = line.len();
     }
 
     fn replay(&self, lost: u32) -> Replay {

@@ -18,7 +18,7 @@ use super::retry::{Failure, RetryBudget};
 use super::sticky::Stickiness;
 use super::stream::{Kind, Stream};
 use crate::config::{RequestSettings, ShedAnswer, TrustedProxies, TrustedProxy};
-use crate::dispatch::{PrivateEnd, Reactor};
+use crate::dispatch::{Hears, PrivateEnd, Reactor};
 use crate::http::answer::{Page, content_type};
 use crate::http::{HeadLimits, Trust, TrustedPeers};
 use crate::link::orders::Upstream as Address;
@@ -196,16 +196,18 @@ impl Front {
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
         let reactor = self.reactor().ok_or_else(gone)?;
         let end = reactor.borrow_mut().open_private(now, worker, listener)?;
-        let (stream, counted) = match end {
-            PrivateEnd::Pair(socket, counted) => (Stream::register(socket, Kind::Unix)?, counted),
+        let (stream, counted, hears) = match end {
+            PrivateEnd::Pair(socket, counted, hears) => {
+                (Stream::register(socket, Kind::Unix)?, counted, hears)
+            }
             PrivateEnd::At(Address::Tcp(address), counted) => {
-                (Stream::connect_tcp(address).await?, counted)
+                (Stream::connect_tcp(address).await?, counted, Hears::Nothing)
             }
             PrivateEnd::At(Address::Unix(path), counted) => {
-                (Stream::connect_unix(&path).await?, counted)
+                (Stream::connect_unix(&path).await?, counted, Hears::Nothing)
             }
         };
-        Ok(Upstream::new(stream, worker, server, counted))
+        Ok(Upstream::new(stream, (worker, server), hears, counted))
     }
 
     /// Enters a request among those in flight.

@@ -18,6 +18,7 @@ mod fetch;
 mod front;
 mod outcome;
 mod pool;
+mod proxy;
 mod reply;
 mod retry;
 mod sticky;

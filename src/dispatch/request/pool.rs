@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::stream::Stream;
+use crate::dispatch::Hears;
 use crate::link::said::ServerKey;
 use crate::policy::WorkerId;
 
@@ -26,6 +27,7 @@ pub(super) struct Upstream {
     pub(super) server: ServerKey,
     /// Whether a request was answered on it before.
     pub(super) age: Age,
+    pub(super) hears: Hears,
     /// Counts it among the worker's private connections.
     _open: Counted,
 }
@@ -55,8 +57,14 @@ impl Drop for Counted {
 }
 
 impl Upstream {
-    pub(super) fn new(stream: Stream, worker: WorkerId, server: ServerKey, open: Counted) -> Self {
-        Self { stream, worker, server, age: Age::Fresh, _open: open }
+    pub(super) fn new(
+        stream: Stream,
+        of: (WorkerId, ServerKey),
+        hears: Hears,
+        open: Counted,
+    ) -> Self {
+        let (worker, server) = of;
+        Self { stream, worker, server, age: Age::Fresh, hears, _open: open }
     }
 }
 
