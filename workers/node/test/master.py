@@ -151,6 +151,8 @@ class Worker:
         self.sequence += 1
         self.pending[self.sequence] = client
         newconn = {"cmd": "NODE_CLUSTER", "act": "newconn", "key": key, "seq": self.sequence}
+        if os.environ.get("PRIVATE"):
+            newconn["private"] = True
         self.send({"cmd": "NODE_HANDLE", "type": "net.Native", "msg": newconn}, client.fileno())
 
     def command(self, order):
