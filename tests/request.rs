@@ -10,6 +10,8 @@ mod abuse;
 mod bodies;
 #[path = "request/crashes.rs"]
 mod crashes;
+#[path = "request/dispatch.rs"]
+mod dispatch;
 #[path = "request/exchanges.rs"]
 mod exchanges;
 #[path = "request/forwarding.rs"]

@@ -156,10 +156,12 @@ impl Reactor {
 
     /// Hands waiting connections to the workers that got them.
     pub(super) fn deliver(&mut self, now: Instant, grants: Grants) {
-        for grant in grants {
+        let (requests, connections): (Grants, Grants) =
+            grants.into_iter().partition(|grant| desk::is_request(grant.ticket));
+        self.desk.deliver(requests);
+        for grant in connections {
             match self.waiting.remove(&grant.ticket) {
                 Some(connection) => self.hand_over(now, grant, connection),
-                None if desk::is_request(grant.ticket) => self.desk.deliver(vec![grant]),
                 None => {
                     // Every waiter of `Balance` has its connection here, so this cannot happen;
                     // if it did, the place in the account must not leak.

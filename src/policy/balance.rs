@@ -312,6 +312,11 @@ impl Balance {
         self.workers.iter().find(|worker| worker.id == id).map(Account::view)
     }
 
+    /// The workers that get exchanges of this listener now, whether they have room or not.
+    pub fn serving(&self, listener: ListenerId) -> impl Iterator<Item = WorkerView> {
+        self.workers.iter().filter(move |worker| worker.serves_now(listener)).map(Account::view)
+    }
+
     /// A snapshot of every worker's account, by id.
     pub fn workers(&self) -> impl Iterator<Item = WorkerView> {
         self.workers.iter().map(Account::view)

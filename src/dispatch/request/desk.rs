@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 
+use super::trace;
 use crate::clock;
 use crate::policy::{Admission, Asker, Balance, Grant, ListenerId, Shed, Ticket, Wish, WorkerId};
 
@@ -116,7 +117,10 @@ impl Desk {
             }
         };
         match admission {
-            Admission::Granted(grant) => Turn::Now(self.lease(grant.worker)),
+            Admission::Granted(grant) => {
+                self.trace(&[grant]);
+                Turn::Now(self.lease(grant.worker))
+            }
             Admission::Queued => {
                 let (sender, answer) = oneshot::channel();
                 self.waiters.borrow_mut().insert(ticket, sender);
@@ -140,6 +144,7 @@ impl Desk {
     /// Gives grants to those who wait for them. What nobody waits for any more is given back, and
     /// the next is granted, until nothing is left.
     pub(in crate::dispatch) fn deliver(self: &Rc<Self>, mut grants: Vec<Grant>) {
+        self.trace(&grants);
         while let Some(grant) = grants.pop() {
             if !is_request(grant.ticket) {
                 self.foreign.borrow_mut().push(grant);
@@ -152,7 +157,9 @@ impl Desk {
                 None => Some(Ok(self.lease(grant.worker))),
             };
             if let Some(Ok(lease)) = refused {
-                grants.extend(lease.give_back());
+                let more = lease.give_back();
+                self.trace(&more);
+                grants.extend(more);
             }
         }
     }
@@ -168,6 +175,14 @@ impl Desk {
     /// Grants that others must deliver.
     pub(in crate::dispatch) fn take_foreign(&self) -> Vec<Grant> {
         self.foreign.take()
+    }
+
+    /// Tells how grants were decided that one call has just returned.
+    fn trace(&self, grants: &[Grant]) {
+        if trace::is_read() {
+            let decisions = trace::decisions(&self.balance(), grants);
+            trace::tell(&decisions);
+        }
     }
 
     fn lease(self: &Rc<Self>, worker: WorkerId) -> Lease {

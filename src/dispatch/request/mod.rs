@@ -23,6 +23,7 @@ mod reply;
 mod retry;
 mod sticky;
 pub(super) mod stream;
+mod trace;
 mod tunnel;
 mod upload;
 

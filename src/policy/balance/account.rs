@@ -59,16 +59,17 @@ impl Account {
 
     /// Whether this worker may get something from `listener` now. The one place that says so.
     pub(super) fn is_eligible(&self, listener: ListenerId, mode: Mode) -> bool {
-        self.is_available()
-            && self.has_room(mode)
-            && self.service(listener).is_some_and(|it| it.refusing_until.is_none())
+        self.serves_now(listener) && self.has_room(mode)
+    }
+
+    /// Whether only room decides if it may get something from `listener` now.
+    pub(super) fn serves_now(&self, listener: ListenerId) -> bool {
+        self.is_available() && self.service(listener).is_some_and(|it| it.refusing_until.is_none())
     }
 
     /// Whether this worker may get a stream from `listener` now: its limit does not matter.
     pub(super) fn may_stream(&self, listener: ListenerId) -> bool {
-        self.is_available()
-            && self.has_room_for_stream()
-            && self.service(listener).is_some_and(|it| it.refusing_until.is_none())
+        self.serves_now(listener) && self.has_room_for_stream()
     }
 
     /// Whether clients that came for this worker may wait for it.
