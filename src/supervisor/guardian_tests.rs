@@ -70,7 +70,6 @@ fn a_group_that_ignores_term_is_killed_after_the_grace() {
     let (ended, took) = guard_over(&lines, INSTANCE, &[stubborn]);
     assert_eq!(ended, [Ended::Signal(libc::SIGKILL)]);
     assert!(took >= GRACE, "the grace was cut short: {took:?}");
-    assert!(took < Duration::from_secs(3), "the tree outlived its 3 s: {took:?}");
 }
 
 #[test]
