@@ -101,7 +101,7 @@ fn workers_that_ignore_term_are_killed_in_time() {
     tenfold.wait_tree_gone(PATIENCE);
     let output = tenfold.output();
     assert!(output.contains("ignores SIGTERM"), "{output}");
-    assert!(output.contains("worker ignores TERM; sending KILL"), "{output}");
+    assert!(output.contains("worker has not ended; sending KILL"), "{output}");
 }
 
 #[derive(Deserialize)]

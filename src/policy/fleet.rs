@@ -1,10 +1,12 @@
 //! Decides which worker process starts, stops or dies: one loop that compares wanted with actual.
 //!
-//! Invariants after every event: at most one worker per slot that is not on its way out; nothing
-//! is started once a stop has begun; `Finish` comes once and last; every wait has a deadline.
-//! Starting, restarting, scaling and stopping are states of this loop, never loops of their own.
+//! Invariants after every event: at most one worker and one successor per slot that are not on
+//! their way out; nothing is started once a stop has begun; `Finish` comes once and last; every
+//! wait has a deadline. Starting, restarting, replacing, scaling and stopping are states of this
+//! loop, never loops of their own.
 //! Absent on purpose: pids, signal numbers, clocks, and what to do with a worker's output.
 
+mod replace;
 mod settings;
 mod slot;
 mod starts;
@@ -16,19 +18,23 @@ mod types;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use self::settings::{FleetSettings, MAX_WORKERS, StopTimes, StormSettings};
-use self::slot::{Place, PlaceState};
+use self::slot::{Place, PlaceState, Start, Then};
 use self::stop::Stop;
 use self::storm::Storm;
 pub use self::types::{
-    Action, Cause, Event, Failure, Finish, LiveWorker, Note, Phase, SlotState, SlotView, StopKind,
-    StopStep, WorkerExit, WorkerLife,
+    Action, Cause, Event, Failure, Finish, Handover, LiveWorker, Note, Phase, SlotState, SlotView,
+    StopKind, StopStep, Why, WorkerExit, WorkerLife,
 };
 use self::worker::Worker;
 use super::time::after;
 use super::{Generation, Slot, SplitMix64, WorkerId};
+
+/// Time between the ABRT and the KILL of a worker that is condemned: enough to write a trace, or
+/// a small core.
+const ABORT_WAIT: Duration = Duration::from_secs(2);
 
 /// All slots and live workers of one pool.
 #[derive(Clone, Debug)]
@@ -111,7 +117,10 @@ impl Fleet {
         let workers = self.workers.values().filter_map(Worker::deadline);
         match &self.stage {
             Stage::Idle | Stage::Finished => None,
-            Stage::Up => workers.chain(self.starts_deadline()).chain(self.patience_end()).min(),
+            Stage::Up => {
+                let starts = self.starts_deadline().into_iter().chain(self.swaps_deadline());
+                workers.chain(starts).chain(self.patience_end()).min()
+            }
             Stage::Stopping(stop) => {
                 workers.chain(stop.deadline()).chain(self.last_wait_end()).min()
             }
@@ -174,6 +183,14 @@ impl Fleet {
             }
             Event::Drained { worker } => self.drained(now, worker),
             Event::Exited { worker, exit } => self.ended(now, worker, Cause::Exited(exit)),
+            Event::Replace { worker, why, handover } => self.replace(now, worker, why, handover),
+            Event::Condemn { worker, cause } => {
+                let kill_by = after(now, ABORT_WAIT);
+                let worker = self.workers.get_mut(&worker);
+                self.actions.extend(worker.and_then(|worker| worker.condemn(kill_by, cause)));
+            }
+            Event::Drain { slot } => self.drain(now, slot),
+            Event::Recycle { slot } => self.recycle(now, slot),
             Event::ScaleTo(count) => self.scale(now, count),
             Event::ScaleBy(step) => {
                 let count = (self.places.len() as u16).saturating_add_signed(step);
@@ -186,10 +203,15 @@ impl Fleet {
 
     /// Compares wanted with actual and emits the difference.
     fn reconcile(&mut self, now: Instant) {
-        self.note_serving(now);
         if !matches!(self.stage, Stage::Idle | Stage::Finished) {
             self.pass_workers(now);
         }
+        if matches!(self.stage, Stage::Up) {
+            self.promote(now);
+            self.pass_storm(now);
+            self.begin_swaps(now);
+        }
+        self.note_serving(now);
         self.judge(now);
         match self.stage {
             Stage::Idle | Stage::Finished => {}
@@ -221,7 +243,7 @@ impl Fleet {
         }
         let last = self.last_failure;
         let finish = match self.serving {
-            _ if self.places.iter().all(Place::is_failed) => Finish::AllRefused,
+            _ if self.has_been_refused() => Finish::AllRefused,
             Serving::NotYet { .. } if self.places.iter().all(|it| it.idle_exits >= 2) => {
                 Finish::NeverListened
             }
@@ -231,6 +253,12 @@ impl Fleet {
             Serving::NoLonger { .. } => Finish::GaveUp { last },
         };
         self.end(now, finish);
+    }
+
+    /// Whether no slot can run with its configuration, those apart that a person keeps empty.
+    fn has_been_refused(&self) -> bool {
+        let is_hopeless = |place: &Place| place.is_failed() || place.state == PlaceState::Drained;
+        self.places.iter().all(is_hopeless) && self.places.iter().any(Place::is_failed)
     }
 
     /// When the pool gives up if no worker becomes ready.
@@ -250,10 +278,29 @@ impl Fleet {
         let Some(worker) = self.workers.remove(&id) else {
             return;
         };
-        let is_wanted = matches!(self.stage, Stage::Up)
-            && self.places.get(usize::from(worker.slot.0)).is_some_and(|place| place.has(id));
-        if is_wanted {
-            self.failed(now, &worker, worker.verdict.unwrap_or(cause));
+        let cause = worker.verdict.unwrap_or(cause);
+        let Some(place) = self.places.get_mut(usize::from(worker.slot.0)) else {
+            return;
+        };
+        if !matches!(self.stage, Stage::Up) {
+            return;
+        }
+        if place.successor() == Some(id) {
+            return self.successor_failed(now, &worker, cause);
+        }
+        match place.state {
+            PlaceState::Running(current) if current == id => self.failed(now, &worker, cause),
+            PlaceState::Leaving { worker: leaving, then } if leaving == id => {
+                place.state = match then {
+                    Then::Start => PlaceState::Waiting { until: now, start: Start::First },
+                    Then::Rest => PlaceState::Drained,
+                };
+            }
+            PlaceState::Running(_)
+            | PlaceState::Leaving { .. }
+            | PlaceState::Waiting { .. }
+            | PlaceState::Failed(_)
+            | PlaceState::Drained => {}
         }
     }
 
@@ -279,13 +326,19 @@ impl Fleet {
         let drain_by = after(now, self.settings.stop.drain());
         let kill_by = after(now, self.settings.stop.kill_after_term);
         while self.places.len() > usize::from(to) {
-            if let Some(PlaceState::Running(id)) = self.places.pop().map(|place| place.state)
-                && let Some(worker) = self.workers.get_mut(&id)
-            {
-                self.actions.extend(worker.leave(drain_by, kill_by));
+            let Some(place) = self.places.pop() else {
+                break;
+            };
+            for id in place.worker().into_iter().chain(place.successor()) {
+                let worker = self.workers.get_mut(&id);
+                self.actions.extend(worker.and_then(|worker| worker.leave(drain_by, kill_by)));
             }
         }
         self.places.resize_with(usize::from(to), || Place::new(now));
+        // Somebody must serve.
+        if self.places.iter().all(|place| place.is_drained()) {
+            self.recycle(now, Slot(0));
+        }
         self.storm.resize(to);
     }
 }

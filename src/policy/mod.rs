@@ -16,9 +16,9 @@ pub use balance::{
     ShedTally, Stalled, Standing, Tally, UNACKED_WINDOW, Wish, WorkerBounds, WorkerView,
 };
 pub use fleet::{
-    Action, Cause, Event, Failure, Finish, Fleet, FleetSettings, LiveWorker, MAX_WORKERS, Note,
-    Phase, SlotState, SlotView, StopKind, StopStep, StopTimes, StormSettings, WorkerExit,
-    WorkerLife,
+    Action, Cause, Event, Failure, Finish, Fleet, FleetSettings, Handover, LiveWorker, MAX_WORKERS,
+    Note, Phase, SlotState, SlotView, StopKind, StopStep, StopTimes, StormSettings, Why,
+    WorkerExit, WorkerLife,
 };
 pub use ids::{Generation, ListenerId, Slot, Ticket, WorkerId};
 pub use queue::QueueBounds;

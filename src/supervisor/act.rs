@@ -24,6 +24,11 @@ impl Supervisor {
                 // A stopped process would not hear it.
                 self.signal(worker, Signal::SIGCONT);
             }
+            Action::Abort { worker } => {
+                self.order(Order::Drain(worker));
+                self.signal(worker, Signal::SIGABRT);
+                self.signal(worker, Signal::SIGCONT);
+            }
             Action::Kill { worker } => self.signal(worker, Signal::SIGKILL),
             Action::StopAccepting => self.order(Order::StopAccepting),
             Action::Finish(finish) => self.finish = Some(finish),
@@ -131,6 +136,16 @@ impl Supervisor {
                 debug_assert!(told.is_none(), "a worker dies once");
                 self.tell_of_no_process(failure, delay);
             }
+            Note::Replacing { slot, old, why, handover } => {
+                tracing::debug!(%slot, worker = %old, %why, ?handover, "replacing a worker");
+            }
+            Note::Replaced { slot, old, new, why } => {
+                tracing::info!(%slot, old = %old, new = %new, "recycled ({why})");
+            }
+            Note::SuccessorFailed { failure, delay } => {
+                self.sequels.insert(failure.worker, Sequel::Again { delay });
+                self.tell_of_no_process(failure, delay);
+            }
             Note::SlotFailed { failure } => {
                 self.sequels.insert(failure.worker, Sequel::Failed);
             }
@@ -141,7 +156,7 @@ impl Supervisor {
                 tracing::warn!(%slot, %worker, "worker is still busy; sending TERM");
             }
             Note::TermTimedOut { slot, worker } => {
-                tracing::warn!(%slot, %worker, "worker ignores TERM; sending KILL");
+                tracing::warn!(%slot, %worker, "worker has not ended; sending KILL");
             }
             Note::Abandoned { slot, worker } => tracing::error!(
                 %slot, %worker, "worker outlived KILL (stuck in the kernel?); ending without it"

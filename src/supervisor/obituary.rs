@@ -25,6 +25,8 @@ pub(super) enum Sequel {
     Wanted,
     /// The slot starts again after this.
     Restart { delay: Duration, failures: u32 },
+    /// It was to take over; the next is tried after this, and the old worker goes on.
+    Again { delay: Duration },
     /// The slot is given up.
     Failed,
 }
@@ -60,6 +62,13 @@ impl Supervisor {
                 tracing::warn!(
                     %worker, %slot, %exit, failures, restart_in_ms, last_output = last_words,
                     "worker crashed, restarting"
+                );
+            }
+            Sequel::Again { delay } => {
+                let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                tracing::warn!(
+                    %worker, %slot, %exit, retry_in_ms, last_output = last_words,
+                    "successor ended before it was ready; the old worker goes on"
                 );
             }
             Sequel::Failed => tracing::error!(

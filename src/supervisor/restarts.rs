@@ -10,6 +10,7 @@ pub(crate) struct Restarts {
     killed: u64,
     start_timeout: u64,
     spawn_failed: u64,
+    hung: u64,
 }
 
 impl Restarts {
@@ -21,18 +22,20 @@ impl Restarts {
             Cause::Exited(WorkerExit::Signal(_)) => &mut self.signalled,
             Cause::StartTimeout => &mut self.start_timeout,
             Cause::SpawnFailed => &mut self.spawn_failed,
+            Cause::Hung => &mut self.hung,
         };
         *number += 1;
     }
 
     /// Each reason's word and number.
-    pub(crate) fn by_reason(self) -> [(&'static str, u64); 5] {
+    pub(crate) fn by_reason(self) -> [(&'static str, u64); 6] {
         [
             ("exit", self.exited),
             ("signal", self.signalled),
             ("killed", self.killed),
             ("start_timeout", self.start_timeout),
             ("spawn_failed", self.spawn_failed),
+            ("hung", self.hung),
         ]
     }
 }
@@ -49,6 +52,7 @@ mod tests {
             (Cause::Exited(WorkerExit::Signal(libc::SIGKILL)), "killed"),
             (Cause::StartTimeout, "start_timeout"),
             (Cause::SpawnFailed, "spawn_failed"),
+            (Cause::Hung, "hung"),
         ] {
             let mut restarts = Restarts::default();
             restarts.count(cause);

@@ -248,6 +248,7 @@ fn empty_slot(now: Instant, slot: &SlotView) -> Option<WorkerStatus> {
             Some(status)
         }
         SlotState::Failed { .. } => Some(blank(slot.slot.0, "failed".to_owned(), Some(slot))),
+        SlotState::Drained => Some(blank(slot.slot.0, "drained".to_owned(), Some(slot))),
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use super::replace::Swap;
 use super::{Cause, SlotState, SlotView, WorkerExit};
 use crate::policy::{Slot, WorkerId};
 
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) state: PlaceState,
+    /// The replacement of its worker that is asked for or under way.
+    pub(super) swap: Option<Swap>,
     pub(super) restarts: u32,
     /// In a row.
     pub(super) failures: u32,
@@ -18,8 +21,24 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PlaceState {
     Running(WorkerId),
-    Waiting { until: Instant, start: Start },
+    Waiting {
+        until: Instant,
+        start: Start,
+    },
     Failed(Cause),
+    /// Its worker is on its way out.
+    Leaving {
+        worker: WorkerId,
+        then: Then,
+    },
+    Drained,
+}
+
+/// What becomes of a slot whose worker has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    Start,
+    Rest,
 }
 
 /// Whether a start takes a token of the storm's bucket.
@@ -33,6 +52,7 @@ impl Place {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             state: PlaceState::Waiting { until: now, start: Start::First },
+            swap: None,
             restarts: 0,
             failures: 0,
             idle_exits: 0,
@@ -43,15 +63,39 @@ impl Place {
         self.state == PlaceState::Running(worker)
     }
 
+    /// The worker in it, wanted or leaving; not a successor.
+    pub(super) fn worker(&self) -> Option<WorkerId> {
+        match self.state {
+            PlaceState::Running(worker) | PlaceState::Leaving { worker, .. } => Some(worker),
+            PlaceState::Waiting { .. } | PlaceState::Failed(_) | PlaceState::Drained => None,
+        }
+    }
+
+    pub(super) fn successor(&self) -> Option<WorkerId> {
+        self.swap.and_then(|swap| swap.successor())
+    }
+
     pub(super) fn is_failed(&self) -> bool {
         matches!(self.state, PlaceState::Failed(_))
+    }
+
+    /// Whether a person keeps it empty.
+    pub(super) fn is_drained(&self) -> bool {
+        match self.state {
+            PlaceState::Leaving { then, .. } => then == Then::Rest,
+            PlaceState::Drained => true,
+            PlaceState::Running(_) | PlaceState::Waiting { .. } | PlaceState::Failed(_) => false,
+        }
     }
 
     /// Since when it may start; `None` if it waits for nothing, or for later than `now`.
     pub(super) fn due(&self, now: Instant) -> Option<(Instant, Start)> {
         match self.state {
             PlaceState::Waiting { until, start } => (until <= now).then_some((until, start)),
-            PlaceState::Running(_) | PlaceState::Failed(_) => None,
+            PlaceState::Running(_)
+            | PlaceState::Failed(_)
+            | PlaceState::Leaving { .. }
+            | PlaceState::Drained => None,
         }
     }
 
@@ -60,8 +104,17 @@ impl Place {
             PlaceState::Running(worker) => SlotState::Running { worker },
             PlaceState::Waiting { until, .. } => SlotState::Waiting { until },
             PlaceState::Failed(cause) => SlotState::Failed { cause },
+            PlaceState::Leaving { worker, .. } => SlotState::Running { worker },
+            PlaceState::Drained => SlotState::Drained,
         };
-        SlotView { slot, state, restarts: self.restarts, failures: self.failures }
+        SlotView {
+            slot,
+            state,
+            successor: self.successor(),
+            replacing: self.swap.map(|swap| swap.why),
+            restarts: self.restarts,
+            failures: self.failures,
+        }
     }
 }
 

@@ -15,6 +15,10 @@ impl Fleet {
         let failure = Failure { slot: worker.slot, worker: worker.id, cause };
         self.last_failure = Some(failure);
         let place = &mut self.places[usize::from(worker.slot.0)];
+        let swap = place.swap.take();
+        if let Some(successor) = swap.and_then(|swap| swap.successor()) {
+            return self.succeed_early(worker.slot, successor, failure);
+        }
         if is_refusal(cause) {
             place.state = PlaceState::Failed(cause);
             self.actions.push(Action::Note(Note::SlotFailed { failure }));
@@ -41,17 +45,16 @@ impl Fleet {
         }
     }
 
-    /// Starts every slot that is due, the longest due first, as far as gate and storm allow.
-    pub(super) fn start_due(&mut self, now: Instant) {
+    /// Notes whether the storm is over.
+    pub(super) fn pass_storm(&mut self, now: Instant) {
         let turn = self.storm.pass(now, self.proof());
         self.note_turn(turn);
-        let mut booting = self.workers.values().filter(|worker| worker.is_booting()).count();
+    }
+
+    /// Starts every slot that is due, the longest due first, as far as gate and storm allow.
+    pub(super) fn start_due(&mut self, now: Instant) {
         while let Some((_, slot, start)) = self.longest_due(now) {
-            let gate = match self.storm.began() {
-                Some(_) => 1,
-                None => usize::from(self.settings.concurrent_starts.get()),
-            };
-            if booting >= gate {
+            if self.is_gate_shut() {
                 break;
             }
             if start == Start::Again
@@ -60,9 +63,17 @@ impl Fleet {
                 self.note_turn(turn);
                 break;
             }
-            self.spawn(now, slot, start);
-            booting += 1;
+            self.restart(now, slot, start);
         }
+    }
+
+    /// Whether as many workers are starting as may at once.
+    pub(super) fn is_gate_shut(&self) -> bool {
+        let gate = match self.storm.began() {
+            Some(_) => 1,
+            None => usize::from(self.settings.concurrent_starts.get()),
+        };
+        self.workers.values().filter(|worker| worker.is_booting()).count() >= gate
     }
 
     /// When a slot may start, or the storm changes, without any event.
@@ -71,12 +82,15 @@ impl Fleet {
             // Due and not started: the gate holds it (an event will open it), or the bucket.
             PlaceState::Waiting { until, .. } if until <= self.clock => self.storm.next_token(),
             PlaceState::Waiting { until, .. } => Some(until),
-            PlaceState::Running(_) | PlaceState::Failed(_) => None,
+            PlaceState::Running(_)
+            | PlaceState::Failed(_)
+            | PlaceState::Leaving { .. }
+            | PlaceState::Drained => None,
         });
         waits.chain(self.storm.end(self.proof())).min()
     }
 
-    fn longest_due(&self, now: Instant) -> Option<(Instant, Slot, Start)> {
+    pub(super) fn longest_due(&self, now: Instant) -> Option<(Instant, Slot, Start)> {
         let due = |(slot, place): (u16, &Place)| {
             place.due(now).map(|(since, start)| (since, Slot(slot), start))
         };
@@ -105,15 +119,19 @@ impl Fleet {
         self.actions.extend(note.map(Action::Note));
     }
 
-    fn spawn(&mut self, now: Instant, slot: Slot, start: Start) {
-        self.last_id += 1;
-        let (id, generation) = (WorkerId(self.last_id), self.generation);
+    fn restart(&mut self, now: Instant, slot: Slot, start: Start) {
+        let id = self.spawn(now, slot);
         let place = &mut self.places[usize::from(slot.0)];
         place.state = PlaceState::Running(id);
         place.restarts += match start {
             Start::First => 0,
             Start::Again => 1,
         };
+    }
+
+    pub(super) fn spawn(&mut self, now: Instant, slot: Slot) -> WorkerId {
+        self.last_id += 1;
+        let (id, generation) = (WorkerId(self.last_id), self.generation);
         let worker = Worker {
             id,
             slot,
@@ -126,5 +144,6 @@ impl Fleet {
         };
         self.workers.insert(id, worker);
         self.actions.push(Action::Spawn { worker: id, slot, generation });
+        id
     }
 }

@@ -1,6 +1,8 @@
-//! Tests of `Fleet`: a table, a simulation and an enumeration, the latter two under one watch.
+//! Tests of `Fleet`: tables, a simulation and an enumeration, the latter two under one watch.
 
 mod behaviours;
 mod enumeration;
+mod replacements;
 mod simulation;
+mod storms;
 mod world;

@@ -24,6 +24,15 @@ pub enum Event {
     Drained { worker: WorkerId },
     /// The process was reaped.
     Exited { worker: WorkerId, exit: WorkerExit },
+    /// Put another worker into this one's slot; it stays until its turn comes, and as long as the
+    /// other fails to start.
+    Replace { worker: WorkerId, why: Why, handover: Handover },
+    /// End this worker at once, because of `cause`: a crash like any other.
+    Condemn { worker: WorkerId, cause: Cause },
+    /// Let this slot's worker finish, and start none there until somebody asks for one.
+    Drain { slot: Slot },
+    /// Replace this slot's worker as asked by a person, or start one where there is none.
+    Recycle { slot: Slot },
     /// Have this many slots, taken into `1..=MAX_WORKERS`.
     ScaleTo(u16),
     /// Have this many slots more (or fewer).
@@ -32,6 +41,33 @@ pub enum Event {
     Stop(StopKind),
     /// The deadline has come.
     Tick,
+}
+
+/// Why a worker that could go on is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A person asked.
+    Asked,
+    /// It has served as many requests as it may.
+    MaxRequests,
+    /// It has lived as long as it may.
+    MaxAge,
+    /// It holds more memory than one worker should.
+    MemorySoft,
+    /// The pool is close to the limit of its cgroup.
+    RedLine,
+    /// It answers, but too slowly or too often wrongly.
+    Stalled,
+}
+
+/// What comes first when a worker is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// The successor is started; the old worker leaves when that one is ready.
+    StartFirst,
+    /// The old worker leaves, and its successor is started when it is gone: for when there is no
+    /// memory for both.
+    StopFirst,
 }
 
 /// How a process ended.
@@ -61,6 +97,8 @@ pub enum Action {
     Drain { worker: WorkerId },
     /// Send TERM to its group.
     Terminate { worker: WorkerId },
+    /// Give it nothing new and send ABRT to its group, so that it may leave a trace.
+    Abort { worker: WorkerId },
     /// Send KILL to its group.
     Kill { worker: WorkerId },
     /// Close the listeners to new clients.
@@ -103,6 +141,8 @@ pub enum Cause {
     StartTimeout,
     /// Its process could not be made.
     SpawnFailed,
+    /// It gave no sign of life for too long, so we killed it.
+    Hung,
 }
 
 /// Facts for the log and the metrics.
@@ -114,6 +154,26 @@ pub enum Note {
         failure: Failure,
         delay: Duration,
         failures: u32,
+    },
+    /// A successor of this worker is started, or will be as soon as the worker has left.
+    Replacing {
+        slot: Slot,
+        old: WorkerId,
+        why: Why,
+        handover: Handover,
+    },
+    /// The successor is ready.
+    Replaced {
+        slot: Slot,
+        old: WorkerId,
+        new: WorkerId,
+        why: Why,
+    },
+    /// A successor ended before it was ready; the next is started after `delay`. The old worker
+    /// goes on.
+    SuccessorFailed {
+        failure: Failure,
+        delay: Duration,
     },
     /// Exit 78: the slot is not started again.
     SlotFailed {
@@ -129,7 +189,7 @@ pub enum Note {
         slot: Slot,
         worker: WorkerId,
     },
-    /// Not gone at the end of its time after TERM; gets its KILL.
+    /// Not gone at the end of its time after TERM or ABRT; gets its KILL.
     TermTimedOut {
         slot: Slot,
         worker: WorkerId,
@@ -180,6 +240,10 @@ pub enum Phase {
 pub struct SlotView {
     pub slot: Slot,
     pub state: SlotState,
+    /// The worker that will take over when it is ready.
+    pub successor: Option<WorkerId>,
+    /// Whether its worker is to be replaced, or is being replaced.
+    pub replacing: Option<Why>,
     /// Starts after a failure, since the slot exists.
     pub restarts: u32,
     /// Failures in a row.
@@ -195,6 +259,8 @@ pub enum SlotState {
     Waiting { until: Instant },
     /// It is not started again.
     Failed { cause: Cause },
+    /// Its worker was sent away, and none is started until somebody asks.
+    Drained,
 }
 
 /// One live process at one moment.
@@ -220,7 +286,7 @@ pub enum WorkerLife {
     Draining {
         until: Instant,
     },
-    /// It has its TERM; gets its KILL at `until`.
+    /// It has its TERM or ABRT; gets its KILL at `until`.
     Stopping {
         until: Instant,
     },
@@ -245,7 +311,21 @@ impl fmt::Display for Cause {
             Self::Exited(exit) => exit.fmt(f),
             Self::StartTimeout => f.write_str("not ready in time"),
             Self::SpawnFailed => f.write_str("spawn failed"),
+            Self::Hung => f.write_str("hung"),
         }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "asked",
+            Self::MaxRequests => "max_requests",
+            Self::MaxAge => "max_age",
+            Self::MemorySoft => "memory.soft",
+            Self::RedLine => "memory red line",
+            Self::Stalled => "stalled",
+        })
     }
 }
 

@@ -49,6 +49,11 @@ impl Worker {
         matches!(self.life, WorkerLife::Ready { .. })
     }
 
+    /// Whether nobody has sent it away.
+    pub(super) fn is_wanted(&self) -> bool {
+        matches!(self.life, WorkerLife::Starting { .. } | WorkerLife::Ready { .. })
+    }
+
     pub(super) fn is_killed(&self) -> bool {
         matches!(self.life, WorkerLife::Killed { .. })
     }
@@ -110,6 +115,21 @@ impl Worker {
                 None
             }
             WorkerLife::Killed { .. } => None,
+        }
+    }
+
+    /// Ends it for `cause`; it gets its KILL at `kill_by` at the latest.
+    pub(super) fn condemn(&mut self, kill_by: Instant, cause: Cause) -> Option<Action> {
+        match self.life {
+            WorkerLife::Starting { .. } | WorkerLife::Ready { .. } => {
+                self.verdict = Some(cause);
+                self.life = WorkerLife::Stopping { until: kill_by };
+                Some(Action::Abort { worker: self.id })
+            }
+            // It goes already.
+            WorkerLife::Draining { .. }
+            | WorkerLife::Stopping { .. }
+            | WorkerLife::Killed { .. } => None,
         }
     }
 

@@ -1,14 +1,14 @@
 //! What `Fleet` does, step by step: each row is a time, an event and the rendered actions.
 
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use super::super::*;
 
 /// One row: milliseconds since the start, the event, and the actions it must bring.
-type Row = (u64, Event, &'static str);
+pub(super) type Row = (u64, Event, &'static str);
 
-fn check(settings: FleetSettings, rows: &[Row]) {
+pub(super) fn check(settings: FleetSettings, rows: &[Row]) {
     let start = Instant::now();
     let mut fleet = Fleet::new(start, settings);
     for &(ms, event, expected) in rows {
@@ -23,6 +23,7 @@ fn render(action: &Action) -> String {
         Action::Spawn { worker, slot, .. } => format!("spawn:{worker}@{slot}"),
         Action::Drain { worker } => format!("drain:{worker}"),
         Action::Terminate { worker } => format!("term:{worker}"),
+        Action::Abort { worker } => format!("abort:{worker}"),
         Action::Kill { worker } => format!("kill:{worker}"),
         Action::StopAccepting => "close".to_owned(),
         Action::Finish(Finish::Stopped) => "finish:stopped".to_owned(),
@@ -40,6 +41,9 @@ fn render_note(note: Note) -> String {
             let wait = if delay.is_zero() { "now" } else { "later" };
             format!("[restart:{} {wait} {failures} {}]", failure.slot, failure.cause)
         }
+        Note::Replacing { old, .. } => format!("[replacing:{old}]"),
+        Note::Replaced { old, new, .. } => format!("[replaced:{old}>{new}]"),
+        Note::SuccessorFailed { failure, .. } => format!("[successor-failed:{}]", failure.worker),
         Note::SlotFailed { failure } => format!("[failed:{}]", failure.slot),
         Note::StartTimedOut { worker, .. } => format!("[start-timeout:{worker}]"),
         Note::DrainTimedOut { worker, .. } => format!("[drain-timeout:{worker}]"),
@@ -57,32 +61,32 @@ fn cause(failure: Option<Failure>) -> String {
 }
 
 /// `count` workers, all started at once, no delay when stopping.
-fn pool(count: u16) -> FleetSettings {
+pub(super) fn pool(count: u16) -> FleetSettings {
     let count = NonZeroU16::new(count).expect("tests use counts above 0");
     FleetSettings { count, concurrent_starts: count, ..FleetSettings::default() }
 }
 
-fn spawned(worker: u64) -> Event {
+pub(super) fn spawned(worker: u64) -> Event {
     Event::Spawned { worker: WorkerId(worker) }
 }
 
-fn ready(worker: u64) -> Event {
+pub(super) fn ready(worker: u64) -> Event {
     Event::Ready { worker: WorkerId(worker) }
 }
 
-fn unready(worker: u64) -> Event {
+pub(super) fn unready(worker: u64) -> Event {
     Event::Unready { worker: WorkerId(worker) }
 }
 
-fn drained(worker: u64) -> Event {
+pub(super) fn drained(worker: u64) -> Event {
     Event::Drained { worker: WorkerId(worker) }
 }
 
-fn code(worker: u64, code: i32) -> Event {
+pub(super) fn code(worker: u64, code: i32) -> Event {
     Event::Exited { worker: WorkerId(worker), exit: WorkerExit::Code(code) }
 }
 
-fn signal(worker: u64, signal: i32) -> Event {
+pub(super) fn signal(worker: u64, signal: i32) -> Event {
     Event::Exited { worker: WorkerId(worker), exit: WorkerExit::Signal(signal) }
 }
 
@@ -253,30 +257,6 @@ fn slot_that_refuses_its_configuration_is_not_restarted() {
             (10, code(1, 78), "[failed:0]"),
             (99_000, Tick, ""),
             (99_001, code(2, 78), "[failed:1] close [draining:0] finish:all-refused"),
-        ],
-    );
-}
-
-#[test]
-fn storm_starts_one_at_a_time_until_a_canary_lives() {
-    let burst = NonZeroU32::new(2);
-    let storm = StormSettings { burst, ..StormSettings::default() };
-    check(
-        FleetSettings { storm, ..pool(4) },
-        &[
-            (0, Begin, "spawn:1@0 spawn:2@1 spawn:3@2 spawn:4@3"),
-            (1, ready(4), ""),
-            (10, code(1, 1), "[restart:0 now 1 exit 1] spawn:5@0"),
-            (10, code(2, 1), "[restart:1 now 1 exit 1] spawn:6@1"),
-            (10, code(3, 1), "[restart:2 now 1 exit 1] [storm]"),
-            (11, code(6, 1), "[restart:1 later 2 exit 1]"),
-            // A token comes back every 2 s from the first take on, but worker 5 is starting.
-            (2_010, Tick, ""),
-            (2_020, ready(5), "spawn:7@2"),
-            (2_030, ready(7), ""),
-            (4_010, Tick, "spawn:8@1"),
-            (4_020, code(8, 1), "[restart:1 later 3 exit 1]"),
-            (7_030, Tick, "[calm] spawn:9@1"),
         ],
     );
 }
@@ -479,21 +459,4 @@ fn impatient_second_stop_shortens_what_the_first_one_granted() {
             (2_000, Tick, "[drain-timeout:1] term:1 [terminating:1]"),
         ],
     );
-}
-
-#[test]
-fn storm_wakes_for_the_next_token() {
-    let start = Instant::now();
-    let storm = StormSettings { burst: NonZeroU32::new(2), ..StormSettings::default() };
-    let mut fleet = Fleet::new(start, FleetSettings { storm, ..pool(3) });
-    let at = |ms| start + Duration::from_millis(ms);
-    for event in [Begin, code(1, 1), ready(4), code(2, 1), ready(5)] {
-        fleet.on(at(10), event);
-    }
-    let actions = fleet.on(at(20), code(3, 1));
-    assert_eq!(actions.last(), Some(&Action::Note(Note::StormBegan)));
-    assert_eq!(fleet.deadline(), Some(at(2_010)));
-    assert!(fleet.on(at(2_009), Tick).is_empty());
-    let actions = fleet.on(at(2_010), Tick);
-    assert!(matches!(actions[..], [Action::Spawn { slot: Slot(2), .. }]), "{actions:?}");
 }

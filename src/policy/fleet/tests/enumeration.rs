@@ -13,6 +13,8 @@ fn possible(world: &World) -> Vec<Event> {
         Event::ScaleTo(2),
         Event::Stop(StopKind::Graceful),
         Event::Stop(StopKind::Now),
+        Event::Drain { slot: Slot(0) },
+        Event::Recycle { slot: Slot(0) },
     ];
     for (&worker, process) in &world.processes {
         match process.exists {
@@ -28,6 +30,9 @@ fn possible(world: &World) -> Vec<Event> {
                     Event::Ready { worker }
                 });
                 events.push(Event::Drained { worker });
+                events.push(Event::Condemn { worker, cause: Cause::Hung });
+                let replace = |handover| Event::Replace { worker, why: Why::RedLine, handover };
+                events.extend([Handover::StartFirst, Handover::StopFirst].map(replace));
                 events.push(Event::Extend { worker, by: std::time::Duration::from_secs(90) });
             }
         }

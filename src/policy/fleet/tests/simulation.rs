@@ -62,8 +62,10 @@ fn step(world: &mut World, random: &mut SplitMix64) {
         1 => Event::ScaleBy(random.below(5) as i16 - 2),
         2 if random.below(8) == 0 => Event::Stop(StopKind::Graceful),
         2 if random.below(8) == 0 => Event::Stop(StopKind::Interactive),
+        14 => Event::Drain { slot: Slot(random.below(6) as u16) },
+        15 => Event::Recycle { slot: Slot(random.below(6) as u16) },
         // About a worker that never was, or is long gone.
-        3 => worker_event(WorkerId(random.below(40)), 2 + random.below(7)),
+        3 => worker_event(WorkerId(random.below(40)), 2 + random.below(12)),
         4..10 => return world.tick(),
         _ => {
             let at = random.below(world.processes.len() as u64) as usize;
@@ -72,7 +74,7 @@ fn step(world: &mut World, random: &mut SplitMix64) {
             };
             match process.exists {
                 Existence::Asked => worker_event(worker, random.below(12).saturating_sub(10)),
-                Existence::Yes => worker_event(worker, 2 + random.below(16)),
+                Existence::Yes => worker_event(worker, 2 + random.below(20)),
             }
         }
     };
@@ -91,6 +93,9 @@ fn worker_event(worker: WorkerId, choice: u64) -> Event {
         6 | 7 => Event::Drained { worker },
         8 => exited(WorkerExit::Code(78)),
         9 => Event::Extend { worker, by: std::time::Duration::from_secs(90) },
+        10 => Event::Condemn { worker, cause: Cause::Hung },
+        11 => Event::Replace { worker, why: Why::RedLine, handover: Handover::StopFirst },
+        12 | 13 => Event::Replace { worker, why: Why::MaxAge, handover: Handover::StartFirst },
         _ => Event::Ready { worker },
     }
 }

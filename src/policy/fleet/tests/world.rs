@@ -21,6 +21,10 @@ pub(super) struct World {
     storm: Weather,
     storms_ended: u32,
     spawns: u32,
+    /// Who makes place before the successor is there.
+    stopped_first: Option<WorkerId>,
+    /// Starts that no crash brought about, beyond the first of each slot.
+    asked_spawns: u32,
     /// Slots that ever came to be; each has one start that is no restart.
     slots: u32,
 }
@@ -75,6 +79,8 @@ impl World {
             storm: Weather::Calm,
             storms_ended: 0,
             spawns: 0,
+            stopped_first: None,
+            asked_spawns: 0,
             slots: u32::from(settings.count.get()),
         };
         assert_eq!(world.fleet.deadline(), None);
@@ -119,10 +125,16 @@ impl World {
             Event::SpawnFailed { worker } | Event::Exited { worker, .. } => {
                 self.processes.remove(&worker);
             }
+            // It may start a slot that waits, or stands empty.
+            Event::Recycle { .. } => self.asked_spawns += 1,
             Event::Stop(_) => self.asked_to_stop = self.asked_to_stop.or(Some(self.now)),
             Event::Begin
             | Event::Drained { .. }
             | Event::Extend { .. }
+            | Event::Replace { .. }
+            | Event::Condemn { .. }
+            | Event::Drain { .. }
+            // It may start a slot that stands empty, which is what its own spawns are counted for.
             | Event::ScaleTo(_)
             | Event::ScaleBy(_)
             | Event::Tick => {}
@@ -133,7 +145,9 @@ impl World {
         match action {
             Action::Spawn { worker, slot, .. } => self.spawn(worker, slot),
             Action::Drain { worker } => self.tell(worker, State::Draining, event),
-            Action::Terminate { worker } => self.tell(worker, State::Terminated, event),
+            Action::Terminate { worker } | Action::Abort { worker } => {
+                self.tell(worker, State::Terminated, event);
+            }
             Action::Kill { worker } => self.tell(worker, State::Killed, event),
             Action::StopAccepting => self.stops_accepting += 1,
             Action::Finish(finish) => self.finish(finish),
@@ -146,8 +160,12 @@ impl World {
         self.last_spawned = worker;
         assert_eq!(self.asked_to_stop, None, "a spawn while stopping");
         assert!(slot.0 < self.count, "{slot:?} of {}", self.count);
-        let mut wanted = self.processes.values().filter(|it| it.state == State::Wanted);
-        assert!(wanted.all(|it| it.slot != slot), "two workers in {slot:?}");
+        let wanted = self.wanted_in(slot).count();
+        assert!(wanted <= 1, "a third worker in {slot:?}");
+        let slots = self.fleet.slots().filter(|it| it.slot == slot);
+        let is_successor = slots.filter_map(|it| it.successor).any(|it| it == worker);
+        assert!(wanted == 0 || is_successor, "two workers in {slot:?}");
+        assert!(self.storm == Weather::Calm || !is_successor, "a replacement in a storm");
         let booting = self.booting();
         let gate = match self.storm {
             Weather::Calm => usize::from(self.settings.concurrent_starts.get()),
@@ -165,6 +183,10 @@ impl World {
         self.spawns += 1;
     }
 
+    fn wanted_in(&self, slot: Slot) -> impl Iterator<Item = &Process> {
+        self.processes.values().filter(move |it| it.state == State::Wanted && it.slot == slot)
+    }
+
     fn booting(&self) -> usize {
         let is_booting = |it: &&Process| it.state == State::Wanted && !it.ever_ready;
         self.processes.values().filter(is_booting).count()
@@ -175,6 +197,14 @@ impl World {
         let is_repeated = event == Event::Spawned { worker } && process.state == state;
         assert!(process.state < state || is_repeated, "{state:?} told to {process:?}");
         process.state = state;
+        let (slot, served) = (process.slot, process.ready);
+        if served
+            && let Event::Ready { .. } = event
+            && self.stopped_first != Some(worker)
+        {
+            // It makes place for another, which must serve already.
+            assert!(self.wanted_in(slot).any(|it| it.ready), "nobody serves in {slot:?}");
+        }
     }
 
     fn note(&mut self, note: Note) {
@@ -197,7 +227,14 @@ impl World {
                 let process = self.processes.remove(&worker).expect("it was alive");
                 assert_eq!(process.state, State::Killed);
             }
+            Note::Replacing { old, handover, .. } => {
+                self.stopped_first = (handover == Handover::StopFirst).then_some(old);
+                assert_eq!(self.processes[&old].state, State::Wanted);
+                self.asked_spawns += 1;
+            }
+            Note::Replaced { new, .. } => assert!(self.processes[&new].ready),
             Note::Restarting { .. }
+            | Note::SuccessorFailed { .. }
             | Note::SlotFailed { .. }
             | Note::StartTimedOut { .. }
             | Note::DrainTimedOut { .. }
@@ -215,7 +252,18 @@ impl World {
 
     fn check(&mut self) {
         let wanted = || self.processes.values().filter(|it| it.state == State::Wanted);
-        assert!(wanted().count() <= usize::from(self.count), "{:?}", self.processes);
+        let successors: Vec<WorkerId> =
+            self.fleet.slots().filter_map(|slot| slot.successor).collect();
+        assert!(successors.len() <= 1, "two replacements at once: {successors:?}");
+        let serves = |id: &WorkerId| {
+            let process = &self.processes[id];
+            process.ready && process.state == State::Wanted
+        };
+        if matches!(self.fleet.phase(), Phase::Starting | Phase::Running) {
+            assert!(!successors.iter().any(serves), "{successors:?} of {:?}", self.processes);
+        }
+        let most = usize::from(self.count) + successors.len();
+        assert!(wanted().count() <= most, "{:?}", self.processes);
         assert_eq!(self.fleet.workers().count(), self.processes.len());
         assert!(self.stops_accepting <= 1);
         let phase = self.fleet.phase();
@@ -242,7 +290,8 @@ impl World {
         let burst = self.settings.storm.burst.expect("begin() asks for it").get();
         let refills =
             (self.now - self.start).as_secs_f64() / self.settings.storm.refill.as_secs_f64();
-        let bound = self.slots + burst * (1 + self.storms_ended) + refills as u32;
+        let bound =
+            self.slots + self.asked_spawns + burst * (1 + self.storms_ended) + refills as u32;
         assert!(self.spawns <= bound, "{} starts, at most {bound}", self.spawns);
     }
 
@@ -291,8 +340,9 @@ impl World {
                 match slot.state {
                     SlotState::Running { worker } => assert!(self.processes[&worker].ready),
                     SlotState::Waiting { .. } => panic!("{slot:?} is not started"),
-                    SlotState::Failed { .. } => {}
+                    SlotState::Failed { .. } | SlotState::Drained => {}
                 }
+                assert_eq!(slot.replacing, None, "{slot:?} is never replaced");
             }
             self.on(Event::Stop(StopKind::Graceful));
             self.calm_down();
