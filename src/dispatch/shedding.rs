@@ -69,8 +69,8 @@ impl Reactor {
                 text,
                 "; longest {}s {} {}",
                 now.saturating_duration_since(oldest.since).as_secs(),
-                String::from_utf8_lossy(&oldest.method),
-                String::from_utf8_lossy(&oldest.path),
+                String::from_utf8_lossy(oldest.method()),
+                String::from_utf8_lossy(oldest.path()),
             );
         }
         text

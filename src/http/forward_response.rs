@@ -1,6 +1,5 @@
 //! Writes a response's head as the client gets it: order and case kept, ours added at the end.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use super::fields::Field;
@@ -8,7 +7,7 @@ use super::framing::ResponseBody;
 use super::head::{Asked, Method, Version};
 use super::name::Name;
 use super::response::ResponseHead;
-use super::syntax::push_decimal;
+use super::syntax::{push_decimal, push_milliseconds};
 use super::write::{
     is_nominated, push, push_chunked, push_connection, push_field, push_length, push_via,
 };
@@ -195,9 +194,11 @@ impl Writer<'_> {
             push(self.out, b"X-Request-Id", id.as_bytes());
         }
         if let Some(Timing { queue, app }) = self.with.timing {
-            let (queue, app) = (queue.as_secs_f64() * 1e3, app.as_secs_f64() * 1e3);
-            write!(self.out, "Server-Timing: queue;dur={queue:.1}, app;dur={app:.1}\r\n")
-                .expect("writing into memory cannot fail");
+            self.out.extend_from_slice(b"Server-Timing: queue;dur=");
+            push_milliseconds(self.out, queue);
+            self.out.extend_from_slice(b", app;dur=");
+            push_milliseconds(self.out, app);
+            self.out.extend_from_slice(b"\r\n");
         }
         if let Some(name) = self.with.via {
             push_via(self.out, self.head.version(), name);

@@ -1,5 +1,7 @@
 //! The characters that each part of a head may hold, and how lists are cut (RFC 9110 §5.6).
 
+use std::time::Duration;
+
 /// Whether `byte` may stand in a token: a method or a field name.
 pub(super) const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
@@ -108,6 +110,15 @@ pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
         number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
     }
     (number <= i64::MAX as u64).then_some(number)
+}
+
+/// Appends `duration` in milliseconds, with one decimal place. Not by way of a float: formatting
+/// two of them took a twentieth of all that is done for a request.
+pub(super) fn push_milliseconds(out: &mut Vec<u8>, duration: Duration) {
+    let tenths = (duration.as_micros() + 50) / 100;
+    let tenths = u64::try_from(tenths).unwrap_or(u64::MAX);
+    push_decimal(out, tenths / 10);
+    out.extend_from_slice(&[b'.', b'0' + (tenths % 10) as u8]);
 }
 
 /// Appends `number` in decimal.

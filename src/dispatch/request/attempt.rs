@@ -19,6 +19,7 @@ use crate::clock;
 use crate::dispatch::Hears;
 use crate::http::{Asked, Persistence, ResponseHead, Timing, Version, forward_response};
 use crate::metrics::{Held, InFlightState};
+use crate::policy::WorkerId;
 
 /// What one attempt at a worker came to.
 pub(super) enum Attempt {
@@ -54,16 +55,9 @@ pub(super) async fn attempt(
     given: (&mut Place, Instant, &InFlight),
 ) -> Attempt {
     let (held, leased, entry) = given;
-    let place = (client.listener, client.server);
-    let connected = tokio::time::timeout(
-        front.settings.timeouts.connect,
-        front.connect(leased, held.worker(), place),
-    )
-    .await;
-    let upstream = match connected {
-        Ok(Ok(upstream)) => upstream,
-        Ok(Err(_)) => return failed(Failure::Unreachable, Reason::ConnectFailed),
-        Err(_) => return failed(Failure::Unreachable, Reason::ConnectTimeout),
+    let upstream = match connection(front, client, (held.worker(), leased)).await {
+        Ok(upstream) => upstream,
+        Err(reason) => return failed(Failure::Unreachable, reason),
     };
     request.name_peer(match upstream.hears {
         Hears::Peers => &client.peer_line,
@@ -75,6 +69,24 @@ pub(super) async fn attempt(
     };
     let sent = Sent { whole: whole && request.body.is_done(), leased };
     exchange(front, client, request, Given { held, upstream, sent, entry }).await
+}
+
+/// A connection to the worker: an idle one, or a new one.
+async fn connection(
+    front: &Front,
+    client: &Client,
+    to: (WorkerId, Instant),
+) -> Result<Upstream, Reason> {
+    let (worker, now) = to;
+    if let Some(idle) = front.pool.take(now, worker, client.server) {
+        return Ok(idle);
+    }
+    let connected = front.connect(now, worker, (client.listener, client.server));
+    match tokio::time::timeout(front.settings.timeouts.connect, connected).await {
+        Ok(Ok(upstream)) => Ok(upstream),
+        Ok(Err(_)) => Err(Reason::ConnectFailed),
+        Err(_) => Err(Reason::ConnectTimeout),
+    }
 }
 
 fn failed(failure: Failure, reason: Reason) -> Attempt {
@@ -128,8 +140,9 @@ async fn exchange(
     given: Given<'_>,
 ) -> Attempt {
     let Given { held, upstream, sent, entry } = given;
-    let uploaded: Uploaded = Cell::new(request.body.is_done().then(clock::now));
-    let moved = Moved::new(clock::now());
+    let sent_at = clock::now();
+    let uploaded: Uploaded = Cell::new(request.body.is_done().then_some(sent_at));
+    let moved = Moved::new(sent_at);
     let answer = {
         let streams = (&upstream.stream, &client.stream);
         let download = Download::new(front, streams, request.asked, &moved);
@@ -232,7 +245,7 @@ async fn respond(
             }
             continue;
         }
-        let timing = Timing { queue: leased - begun, app: clock::now() - leased };
+        let timing = Timing { queue: leased - begun, app: download.moved.last.get() - leased };
         let body = head.body().towards(asked.version);
         // The client must know by now that what it still sends of its body is thrown away.
         let keeps = if uploaded.get().is_some() { keeps } else { KeepsAlive::No };

@@ -44,6 +44,8 @@ pub(super) struct Client {
     pub(super) peer: Option<SocketAddr>,
     /// The same as workers are told; nothing for a client without address.
     pub(super) peer_line: Vec<u8>,
+    /// Tells it, while it is idle, to make room for another.
+    evicted: Rc<Notify>,
 }
 
 /// What follows a request.
@@ -70,8 +72,15 @@ pub(super) enum Bytes {
 pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
     let Arrival { stream, listener, server, peer, proxied } = arrival;
     let _open = front.client_opened();
-    let mut client =
-        Client { stream, unread: Vec::new(), listener, server, peer, peer_line: Vec::new() };
+    let mut client = Client {
+        stream,
+        unread: Vec::new(),
+        listener,
+        server,
+        peer,
+        peer_line: Vec::new(),
+        evicted: Rc::new(Notify::new()),
+    };
     match proxied {
         ProxyProtocol::Off => {}
         ProxyProtocol::On => {
@@ -102,7 +111,7 @@ impl Client {
     /// Waits for the first byte of a request; `false` if none will come. A connection that was
     /// opened ahead of need and never used is closed without a word (RFC 9112 §9.5).
     async fn is_wanted(&mut self, front: &Front, patience: Duration) -> bool {
-        let evicted = Rc::new(Notify::new());
+        let evicted = Rc::clone(&self.evicted);
         let _idle = front.idle(Rc::clone(&evicted));
         let deadline = clock::now() + patience;
         tokio::select! {

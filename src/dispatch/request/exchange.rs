@@ -4,6 +4,7 @@
 //! carry the response back; or answer ourselves. Every wait ends by one of: bytes, the client
 //! leaving, a deadline.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use super::attempt::{Answered, Attempt, attempt};
@@ -22,7 +23,7 @@ use crate::policy::{Shed, Wish, WorkerId};
 
 /// One request as it was read.
 pub(super) struct Request {
-    pub(super) head: RequestHead,
+    pub(super) head: Rc<RequestHead>,
     pub(super) asked: Asked,
     pub(super) id: String,
     pub(super) kept: Kept,
@@ -113,6 +114,7 @@ impl Request {
         front.forward(&head, (client.peer, trust, &id, upgrade), &mut wire);
         let head_length = wire.len();
         let kept = front.sticky.of(&head, || sticky::workers(&front.desk.balance()));
+        let head = Rc::new(head);
         Ok(Self { head, asked, id, kept, begun, leased: None, body, wire, head_length, named: 0 })
     }
 
@@ -130,7 +132,14 @@ impl Request {
         if self.wire[named.clone()] == *line {
             return;
         }
-        self.wire.splice(named, line.iter().copied());
+        if named.is_empty() && self.wire.len() == self.head_length {
+            // Nothing stands behind it but the end of the head.
+            self.wire.truncate(end);
+            self.wire.extend_from_slice(line);
+            self.wire.extend_from_slice(b"\r\n");
+        } else {
+            self.wire.splice(named, line.iter().copied());
+        }
         self.head_length = self.head_length + line.len() - self.named;
         self.named = line.len();
     }
@@ -186,8 +195,8 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
     let entry = front.enter(request, client.peer);
     let mut asking = Asking::new(front, request);
     loop {
-        let mut place = match place(front, client, &asking).await {
-            Ok(place) => place,
+        let (mut place, leased) = match place(front, client, &asking).await {
+            Ok(placed) => placed,
             Err(Unserved::ClientGone) => {
                 front.note(request, Outcome::gone(Reason::ClientGoneQueued));
                 return After::Gone;
@@ -199,7 +208,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                 };
             }
         };
-        let (worker, leased) = (place.worker(), clock::now());
+        let worker = place.worker();
         request.leased = Some(leased);
         entry.at(worker);
         match attempt(front, client, request, (&mut place, leased, &entry)).await {
@@ -281,20 +290,25 @@ enum Unserved {
     Shed(Shed),
 }
 
-/// Waits for a place at a worker, for as long as the client does.
-async fn place(front: &Front, client: &mut Client, asking: &Asking) -> Result<Place, Unserved> {
+/// Waits for a place at a worker, for as long as the client does; tells since when it has it.
+async fn place(
+    front: &Front,
+    client: &mut Client,
+    asking: &Asking,
+) -> Result<(Place, Instant), Unserved> {
+    let now = clock::now();
     if asking.how_long == HowLong::Unlimited
         && let Some(streaming) = front.desk.open_stream(client.listener, asking.wish)
     {
-        return Ok(streaming);
+        return Ok((streaming, now));
     }
     let how = (asking.wish, asking.entry);
-    let lease = match front.desk.ask(clock::now(), client.listener, how) {
-        Turn::Now(lease) => lease,
+    let (lease, leased) = match front.desk.ask(now, client.listener, how) {
+        Turn::Now(lease) => (lease, now),
         Turn::Never(reason) => return Err(Unserved::Shed(reason)),
         Turn::Later(mut waiting) => tokio::select! {
             biased;
-            turn = waiting.turn() => turn.map_err(Unserved::Shed)?,
+            turn = waiting.turn() => (turn.map_err(Unserved::Shed)?, clock::now()),
             () = gone(front, (&client.stream, &mut client.unread), upload::AHEAD) => {
                 return Err(Unserved::ClientGone);
             }
@@ -305,7 +319,7 @@ async fn place(front: &Front, client: &mut Client, asking: &Asking) -> Result<Pl
         HowLong::Limited => {}
         HowLong::Unlimited => place.turn_to_stream(),
     }
-    Ok(place)
+    Ok((place, leased))
 }
 
 /// The worker is done: gives its connection back at once, then the client the rest.

@@ -20,7 +20,7 @@ use super::stream::{Kind, Stream};
 use crate::config::{RequestSettings, ShedAnswer, TrustedProxies, TrustedProxy};
 use crate::dispatch::{Hears, PrivateEnd, Reactor};
 use crate::http::answer::{Page, content_type};
-use crate::http::{HeadLimits, Trust, TrustedPeers};
+use crate::http::{HeadLimits, RequestHead, Trust, TrustedPeers};
 use crate::link::orders::Upstream as Address;
 use crate::link::said::ServerKey;
 use crate::metrics::{self, Held, Holding, InFlightState, Recorder};
@@ -70,9 +70,7 @@ pub(in crate::dispatch) struct Front {
 #[derive(Debug)]
 pub(in crate::dispatch) struct Exchange {
     pub(in crate::dispatch) since: Instant,
-    pub(in crate::dispatch) method: Box<[u8]>,
-    /// Without the query, which may hold secrets.
-    pub(in crate::dispatch) path: Box<[u8]>,
+    head: Rc<RequestHead>,
     client: Option<SocketAddr>,
     pub(super) state: Cell<InFlightState>,
     /// None while it waits for a lease.
@@ -179,7 +177,7 @@ impl Front {
         IdleClient { _holding, number, idle: Rc::clone(&self.idle) }
     }
 
-    /// A connection to this worker: an idle one, or a new one.
+    /// A new connection to this worker.
     ///
     /// # Errors
     /// The worker is gone, or does not take it within the bound.
@@ -190,9 +188,6 @@ impl Front {
         to: (ListenerId, ServerKey),
     ) -> io::Result<Upstream> {
         let (listener, server) = to;
-        if let Some(idle) = self.pool.take(now, worker, server) {
-            return Ok(idle);
-        }
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
         let reactor = self.reactor().ok_or_else(gone)?;
         let end = reactor.borrow_mut().open_private(now, worker, listener)?;
@@ -216,8 +211,7 @@ impl Front {
         self.next_exchange.set(number + 1);
         let exchange = Rc::new(Exchange {
             since: request.begun,
-            method: request.head.method().into(),
-            path: request.head.path().into(),
+            head: Rc::clone(&request.head),
             client,
             state: Cell::new(InFlightState::Queued),
             worker: Cell::new(None),
@@ -232,8 +226,8 @@ impl Front {
         let shown = |exchange: &Rc<Exchange>| metrics::InFlight {
             worker: exchange.worker.get(),
             age: now.saturating_duration_since(exchange.since),
-            method: text(&exchange.method),
-            target: text(&exchange.path),
+            method: text(exchange.method()),
+            target: text(exchange.path()),
             client: exchange.client,
             state: exchange.state.get(),
         };
@@ -333,6 +327,17 @@ impl Front {
     pub(super) fn random_between(&self, low: u64, high: u64) -> u64 {
         let span = high.saturating_sub(low) + 1;
         low + self.random.borrow_mut().next_u64() % span
+    }
+}
+
+impl Exchange {
+    pub(in crate::dispatch) fn method(&self) -> &[u8] {
+        self.head.method()
+    }
+
+    /// Without the query, which may hold secrets.
+    pub(in crate::dispatch) fn path(&self) -> &[u8] {
+        self.head.path()
     }
 }
 
