@@ -18,10 +18,14 @@ mod exchanges;
 mod forwarding;
 #[path = "request/leaving.rs"]
 mod leaving;
+#[path = "request/mixed.rs"]
+mod mixed;
 #[path = "request/overload.rs"]
 mod overload;
 #[path = "request/peers.rs"]
 mod peers;
+#[path = "request/probes.rs"]
+mod probes;
 #[path = "request/sticky.rs"]
 mod sticky;
 #[path = "request/streams.rs"]

@@ -4,7 +4,7 @@ use super::forward_response::Persistence;
 use super::head::{Asked, Method};
 use super::refusal::{BadResponse, Refusal};
 use super::syntax::push_decimal;
-use super::write::{push, push_connection, push_length};
+use super::write::{LENGTH, push, push_connection, push_length};
 
 /// Tells a client to send its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -64,11 +64,11 @@ impl<'a> Answer<'a> {
         match self.page {
             Some(page) => {
                 push(out, b"Content-Type", page.content_type.as_bytes());
-                push_length(out, page.body.len() as u64);
+                push_length(out, LENGTH, page.body.len() as u64);
             }
             None => {
                 push(out, b"Content-Type", b"text/plain; charset=utf-8");
-                push_length(out, self.text_length(status));
+                push_length(out, LENGTH, self.text_length(status));
             }
         }
         // No cache may keep what is true for this moment only.

@@ -13,7 +13,8 @@ use super::name::Name;
 use super::request::{RequestHead, is_h2c};
 use super::syntax::{members, push_decimal};
 use super::write::{
-    is_nominated, push, push_chunked, push_connection, push_field, push_length, push_via,
+    ENCODING, LENGTH, as_sent, is_nominated, push, push_chunked, push_connection, push_field,
+    push_length, push_via,
 };
 
 /// Whether the peer may speak for the clients behind it.
@@ -147,7 +148,7 @@ impl Writer<'_> {
                 push_field(self.out, field);
             }
             Name::Host => push(self.out, field.name, self.head.host().unwrap_or_default()),
-            Name::ContentLength | Name::TransferEncoding => self.framing(),
+            Name::ContentLength | Name::TransferEncoding => self.framing(Some(field)),
             Name::Trailer if self.with.body == Framing::Chunked => push_field(self.out, field),
             Name::Te => self.te(field),
             Name::Upgrade => self.upgrade(field),
@@ -180,12 +181,16 @@ impl Writer<'_> {
     }
 
     /// Where the client's own framing stood, or at the end.
-    fn framing(&mut self) {
+    fn framing(&mut self, field: Option<&Field<'_>>) {
         if !std::mem::replace(&mut self.done.framing, true) {
             match self.with.body {
                 Framing::None => {}
-                Framing::Length(length) => push_length(self.out, length),
-                Framing::Chunked => push_chunked(self.out),
+                Framing::Length(length) => {
+                    push_length(self.out, as_sent(field, Name::ContentLength, LENGTH), length);
+                }
+                Framing::Chunked => {
+                    push_chunked(self.out, as_sent(field, Name::TransferEncoding, ENCODING));
+                }
             }
         }
     }
@@ -297,7 +302,7 @@ impl Writer<'_> {
 
     /// What no field of the client gave a place to, and the end of the head.
     fn rest(mut self) {
-        self.framing();
+        self.framing(None);
         // Before what a next proxy replaces: forwarded again, the head stays the same.
         if !self.done.request_id {
             push(self.out, b"X-Request-Id", self.with.request_id.as_bytes());

@@ -9,7 +9,8 @@ use super::name::Name;
 use super::response::ResponseHead;
 use super::syntax::{push_decimal, push_milliseconds};
 use super::write::{
-    is_nominated, push, push_chunked, push_connection, push_field, push_length, push_via,
+    ENCODING, LENGTH, as_sent, is_nominated, push, push_chunked, push_connection, push_field,
+    push_length, push_via,
 };
 
 /// Whether the client's connection is kept after a response.
@@ -96,7 +97,7 @@ impl Writer<'_> {
                 }
             }
             Name::ContentLength => self.length(field),
-            Name::TransferEncoding => self.encoding(),
+            Name::TransferEncoding => self.encoding(field),
             Name::Trailer if self.with.body == ResponseBody::Chunked => {
                 push_field(self.out, field);
             }
@@ -140,20 +141,20 @@ impl Writer<'_> {
             }
             ResponseBody::None => {}
             ResponseBody::Length(_) | ResponseBody::Chunked | ResponseBody::UntilClose => {
-                self.framing();
+                self.framing(Some(field));
             }
         }
     }
 
-    fn encoding(&mut self) {
+    fn encoding(&mut self, field: &Field<'_>) {
         match (self.with.body, self.with.asked.version) {
             (ResponseBody::None, Version::Http11) if self.tells_encoding() && !self.framed => {
                 self.framed = true;
-                push_chunked(self.out);
+                push_chunked(self.out, field.name);
             }
             (ResponseBody::None, _) => {}
             (ResponseBody::Length(_) | ResponseBody::Chunked | ResponseBody::UntilClose, _) => {
-                self.framing();
+                self.framing(Some(field));
             }
         }
     }
@@ -171,13 +172,17 @@ impl Writer<'_> {
     }
 
     /// Where the worker's own framing stood, or at the end.
-    fn framing(&mut self) {
+    fn framing(&mut self, field: Option<&Field<'_>>) {
         if std::mem::replace(&mut self.framed, true) {
             return;
         }
         match self.with.body {
-            ResponseBody::Length(length) => push_length(self.out, length),
-            ResponseBody::Chunked => push_chunked(self.out),
+            ResponseBody::Length(length) => {
+                push_length(self.out, as_sent(field, Name::ContentLength, LENGTH), length);
+            }
+            ResponseBody::Chunked => {
+                push_chunked(self.out, as_sent(field, Name::TransferEncoding, ENCODING));
+            }
             ResponseBody::None | ResponseBody::UntilClose => {}
         }
     }
@@ -188,7 +193,7 @@ impl Writer<'_> {
             self.out.extend_from_slice(b"\r\n");
             return;
         }
-        self.framing();
+        self.framing(None);
         let fields = self.head.fields();
         if let Some(id) = self.with.request_id.filter(|_| !fields.has(Name::RequestId)) {
             push(self.out, b"X-Request-Id", id.as_bytes());

@@ -22,14 +22,30 @@ pub(super) fn push_field(out: &mut Vec<u8>, field: &Field<'_>) {
     if is_plain { out.extend_from_slice(line) } else { push(out, name, value) }
 }
 
-pub(super) fn push_length(out: &mut Vec<u8>, length: u64) {
-    out.extend_from_slice(b"Content-Length: ");
+/// What we call the fields that frame a body where the sender had none.
+pub(super) const LENGTH: &[u8] = b"Content-Length";
+pub(super) const ENCODING: &[u8] = b"Transfer-Encoding";
+
+/// Appends a length; `name` is [`LENGTH`], or as the sender wrote it.
+pub(super) fn push_length(out: &mut Vec<u8>, name: &[u8], length: u64) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
     push_decimal(out, length);
     out.extend_from_slice(b"\r\n");
 }
 
-pub(super) fn push_chunked(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+/// Appends the only encoding there is; `name` is [`ENCODING`], or as the sender wrote it.
+pub(super) fn push_chunked(out: &mut Vec<u8>, name: &[u8]) {
+    push(out, name, b"chunked");
+}
+
+/// The name of the field `known` as it stands in `field`, if that is one, else `otherwise`.
+pub(super) fn as_sent<'a>(
+    field: Option<&Field<'a>>,
+    known: Name,
+    otherwise: &'static [u8],
+) -> &'a [u8] {
+    field.filter(|field| field.known == known).map_or(otherwise, |field| field.name)
 }
 
 /// Appends `Connection` with those of `options` that are not empty, if there is one.

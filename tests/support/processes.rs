@@ -39,6 +39,16 @@ pub(crate) fn counters(pid: i32) -> Counters {
     }
 }
 
+/// The most memory that `pid` has ever had resident, in bytes.
+#[track_caller]
+pub(crate) fn peak_rss(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+        .unwrap_or_else(|error| panic!("process {pid}: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_else(|| panic!("process {pid} has ended: no VmHWM in\n{status}")) * 1024
+}
+
 /// CPU time that `pid` has used, user and system, in the kernel's ticks of 10 ms.
 #[track_caller]
 pub(crate) fn cpu_time(pid: i32) -> Duration {
