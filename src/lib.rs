@@ -243,6 +243,7 @@ fn dispatch_settings(
             limit: config.workers.limit.resolve(),
             max_connections: config.workers.max_connections.resolve(host.worker_nofile),
         },
+        idle: config.shutdown.idle,
         ready: if config.workers.wait_ready { ReadyWhen::Told } else { ReadyWhen::Listening },
     }
 }

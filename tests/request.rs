@@ -12,6 +12,8 @@ mod bodies;
 mod crashes;
 #[path = "request/dispatch.rs"]
 mod dispatch;
+#[path = "request/drain.rs"]
+mod drain;
 #[path = "request/exchanges.rs"]
 mod exchanges;
 #[path = "request/forwarding.rs"]

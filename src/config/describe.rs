@@ -97,6 +97,7 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         "restart.burst" => restart.burst.map_or_else(|| quoted("auto"), |burst| burst.to_string()),
         "shutdown.total" => quoted(shown(shutdown.total)),
         "shutdown.delay" => quoted(shown(shutdown.delay)),
+        "shutdown.idle" => quoted(shown(shutdown.idle)),
         "shutdown.interactive_grace" => quoted(shown(shutdown.interactive_grace)),
         _ => return request::value(config, key),
     };

@@ -364,6 +364,14 @@ const POOL: &[Key] = &[
         Reload,
     ),
     key(
+        "shutdown.idle",
+        "How long a kept connection may stay silent while we, or its worker, drain. A request on\n\
+         it meanwhile is answered, with Connection: close; one that met its end would be lost.",
+        "duration, 0s to 1h",
+        Default("\"2s\""),
+        Reload,
+    ),
+    key(
         "shutdown.interactive_grace",
         "What a drain may take after Ctrl-C on a terminal.",
         "duration, 0s to 1h",

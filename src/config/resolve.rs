@@ -247,9 +247,10 @@ impl Resolver<'_> {
             let message = format!("shutdown.delay: {delay} is not below shutdown.total, {total}");
             self.fail(message, "shutdown.delay");
         }
+        let idle = self.duration("shutdown.idle", 2 * SECOND, Duration::ZERO, HOUR);
         let interactive_grace =
             self.duration("shutdown.interactive_grace", 2 * SECOND, Duration::ZERO, HOUR);
-        Shutdown { total, delay, interactive_grace }
+        Shutdown { total, delay, idle, interactive_grace }
     }
 
     fn duration(

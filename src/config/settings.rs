@@ -424,6 +424,8 @@ pub struct Shutdown {
     pub total: Duration,
     /// From the signal until listeners stop accepting, below `total`.
     pub delay: Duration,
+    /// How long a kept connection may stay silent while its end drains, before it is closed.
+    pub idle: Duration,
     /// What a drain may take after Ctrl-C on a terminal.
     pub interactive_grace: Duration,
 }

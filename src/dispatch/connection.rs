@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::observe::Tracked;
 use super::request::stream::{Kind, Stream};
 use super::request::{Arrival, desk};
-use super::{Counted, EXHAUSTED_PAUSE, Grants, Reactor, Timer, refuse, tasks};
+use super::{Accepting, Counted, EXHAUSTED_PAUSE, Grants, Reactor, Timer, refuse, tasks};
 use crate::clock;
 use crate::config::Protocol;
 use crate::link::{Connection, Owned};
@@ -59,7 +59,10 @@ impl Reactor {
             let Some(listener) = self.listeners.get(&id) else {
                 return Turn::Gone;
             };
-            match accept::accept(listener.socket.as_fd()) {
+            let Some(socket) = &listener.socket else {
+                return Turn::Gone;
+            };
+            match accept::accept(socket.as_fd()) {
                 Ok(accepted) if listener.mode == Mode::Request => {
                     self.recorder.accepted();
                     self.arrive(id, accepted);
@@ -112,6 +115,7 @@ impl Reactor {
         match Stream::register(accepted.stream, kind) {
             Ok(stream) => self.change(tasks::Change::Serve(Arrival {
                 stream,
+                open: self.front.client_opened(),
                 listener: id,
                 server: listener.server,
                 peer,
@@ -188,6 +192,10 @@ impl Reactor {
         }
         let sent = member.link.hand_over(connection, listener.server, &listener.name);
         self.after_send(now, grant.worker, sent);
+        if self.accepting == Accepting::Stopped {
+            // This may be the last one that waited.
+            self.deadline_moved.notify_one();
+        }
     }
 
     /// A worker answered for a connection: it took it, or would not have it.

@@ -106,7 +106,8 @@ impl Reactor {
         let ports: BTreeSet<u16> = self
             .listeners
             .values()
-            .filter_map(|listener| socket::local_address(listener.socket.as_fd()).ok().flatten())
+            .filter_map(|listener| listener.socket.as_ref())
+            .filter_map(|socket| socket::local_address(socket.as_fd()).ok().flatten())
             .map(|address| address.port())
             .collect();
         let mut living = HashSet::new();

@@ -22,7 +22,8 @@ const UNIX_MODE: u32 = 0o660;
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) id: ListenerId,
-    pub(super) socket: Rc<OwnedFd>,
+    /// None once it accepts no more: what it has accepted may still wait.
+    pub(super) socket: Option<Rc<OwnedFd>>,
     /// The app's server that takes its connections.
     pub(super) server: ServerKey,
     /// What native workers are told: `main` for the first.
@@ -57,7 +58,7 @@ impl Listener {
         let (options, mode) = how;
         Self {
             id,
-            socket: Rc::new(bound.socket),
+            socket: Some(Rc::new(bound.socket)),
             server,
             name,
             options,
@@ -72,17 +73,29 @@ impl Listener {
     /// Frees the address now: the task that accepts holds the socket for a turn more, and an app
     /// may listen again before that. Only for a socket that no other process shares.
     pub(super) fn stop_listening(&self) {
-        // It fails only on a socket that does not listen, which is what is wanted.
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        if let Some(socket) = &self.socket {
+            // It fails only on a socket that does not listen, which is what is wanted.
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+        }
+    }
+
+    /// Accepts no more.
+    pub(super) fn close(&mut self) {
+        self.socket = None;
+        self.remove_path();
+    }
+
+    fn remove_path(&mut self) {
+        if let Some(path) = self.path.take() {
+            // It may be gone already, or the directory be read-only: nothing to do about either.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // It may be gone already, or the directory be read-only: nothing to do about either.
-            let _ = std::fs::remove_file(path);
-        }
+        self.remove_path();
     }
 }
 

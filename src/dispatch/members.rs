@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::observe::KernelCount;
 use super::upstream::Via;
 use super::{
-    Counted, DRAIN_GRACE, EXHAUSTED_PAUSE, EXIT_GRACE, Hears, Member, Reactor, Standing, Timer,
+    Counted, EXHAUSTED_PAUSE, EXIT_GRACE, Hears, Leaving, Member, Reactor, Standing, Timer,
     Watched, tasks,
 };
 use crate::link::orders::{Attachment, Report};
@@ -35,27 +35,11 @@ impl Reactor {
             private_open: Rc::new(Cell::new(0)),
             via,
             hears: Hears::Nothing,
+            leaving: Leaving::No,
         };
         let change = tasks::Change::watch_channel(&member);
         self.links.insert(worker, member);
         self.change(change);
-    }
-
-    pub(super) fn drain(&mut self, now: Instant, worker: WorkerId) {
-        let grants = self.balance().drain(now, worker);
-        self.deliver(now, grants);
-        let Some(member) = self.links.get_mut(&worker) else {
-            return;
-        };
-        if member.standing == Standing::Ended {
-            return;
-        }
-        member.standing = Standing::Draining;
-        let sent = member.link.drain();
-        self.front.forget_worker(worker);
-        self.after_send(now, worker, sent);
-        self.after(now + DRAIN_GRACE, Timer::Disconnect(worker));
-        self.end_if_idle(worker);
     }
 
     /// The worker's process is dead. What it said last still counts: an answer may sit unread.
@@ -63,6 +47,7 @@ impl Reactor {
         while self.hear(now, worker) == Channel::More {}
         self.end_channel(now, worker);
         self.links.remove(&worker);
+        self.front.forget_departure(worker);
         self.servers.forget_worker(worker);
         self.change(tasks::Change::ForgetChannel(worker));
     }
@@ -76,7 +61,10 @@ impl Reactor {
         if member.standing == Standing::Ended {
             return;
         }
-        let was = std::mem::replace(&mut member.standing, Standing::Ended);
+        let mut was = std::mem::replace(&mut member.standing, Standing::Ended);
+        if self.held.remove(&worker) {
+            was = Standing::Draining;
+        }
         let taken_back = member.link.take_back();
         let grants = self.balance().remove_worker(now, worker);
         self.deliver(now, grants);
@@ -92,6 +80,8 @@ impl Reactor {
                 self.report(Report::Unready(worker));
             }
         }
+        // It may have been the last one that served.
+        self.deadline_moved.notify_one();
     }
 
     /// A process that had claimed the channel is gone while the worker (a wrapper) lives on: the
@@ -101,9 +91,13 @@ impl Reactor {
         let Some(member) = self.links.get_mut(&worker) else {
             return;
         };
+        let is_held = self.held.contains(&worker);
         match member.standing {
             Standing::Ended => return,
             Standing::Draining => return self.end_channel(now, worker),
+            Standing::Starting | Standing::Ready if is_held => {
+                return self.end_channel(now, worker);
+            }
             Standing::Starting | Standing::Ready => {}
         }
         member.standing = Standing::Starting;

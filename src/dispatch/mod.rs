@@ -6,6 +6,7 @@
 
 mod connection;
 mod counting;
+mod draining;
 mod hearing;
 mod listener;
 mod members;
@@ -20,7 +21,7 @@ mod tasks;
 mod upstream;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::io;
 use std::rc::{Rc, Weak};
@@ -46,10 +47,6 @@ use servers::Servers;
 use shedding::Shedding;
 use upstream::Via;
 
-/// How long a worker may answer with `Connection: close` before its servers close, so that clients
-/// with a request on its way are told instead of cut (docs/PROTOCOL.md, drain).
-const DRAIN_GRACE: Duration = Duration::from_millis(500);
-
 /// How long a worker that has finished may take to exit by itself, before it counts as lingering.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
@@ -67,6 +64,8 @@ pub(crate) struct DispatchSettings {
     pub(crate) fallback: Address,
     pub(crate) queues: Queues,
     pub(crate) bounds: WorkerBounds,
+    /// How long a kept connection may stay silent while its end drains.
+    pub(crate) idle: Duration,
     pub(crate) ready: ReadyWhen,
     pub(crate) front: FrontSettings,
 }
@@ -150,6 +149,10 @@ struct Reactor {
     /// What the tasks must start or stop waiting on.
     changes: mpsc::Sender<tasks::Change>,
     accepting: Accepting,
+    /// How long a kept connection may stay silent while its end drains.
+    idle: Duration,
+    /// Workers that were told to go, and serve until nobody can bring a request any more.
+    held: BTreeSet<WorkerId>,
     recorder: Rc<Recorder>,
     pulse: Arc<Pulse>,
 }
@@ -196,6 +199,24 @@ struct Member {
     private_open: Rc<Cell<u32>>,
     via: Via,
     hears: Hears,
+    leaving: Leaving,
+}
+
+/// How far a worker is with its leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// It gets nothing new; it is not told before it has finished, or would cut off what it has not
+    /// read. Its kept connections may stay silent until then.
+    Untold {
+        idle_until: Instant,
+    },
+    /// It was told to finish.
+    Told {
+        idle_until: Instant,
+    },
+    /// It was told to close.
+    Closed,
 }
 
 /// Whether a worker can be told whom a request on a private connection is from.
@@ -234,8 +255,10 @@ enum Counted {
 
 #[derive(Clone, Copy, Debug)]
 enum Timer {
-    /// Phase two of a drain.
-    Disconnect(WorkerId),
+    /// Whether a draining worker can go a step further.
+    Leave(WorkerId),
+    /// Clients have been silent for long enough.
+    CloseIdle,
     /// A channel that nothing can be sent on any more.
     Lost(WorkerId),
     /// A channel that was out of descriptors in flight.
@@ -287,6 +310,8 @@ impl Reactor {
             front,
             changes,
             accepting: Accepting::Yes,
+            idle: settings.idle,
+            held: BTreeSet::new(),
             recorder,
             pulse,
         };
@@ -312,9 +337,10 @@ impl Reactor {
         match order {
             Order::Attach(attachment) => self.attach(attachment),
             Order::Serve { worker, upstream } => self.serve_upstream(now, worker, upstream),
-            Order::Drain(worker) => self.drain(now, worker),
+            Order::Drain { worker, until } => self.drain(now, worker, until),
             Order::Detach(worker) => self.detach(now, worker),
-            Order::StopAccepting => self.stop_accepting(now),
+            Order::WindDown => self.front.wind_down(),
+            Order::StopAccepting { until } => self.stop_accepting(now, until),
             Order::FetchApp { worker, path, reply } => self.fetch_app(worker, path, reply),
             // Connection mode knows of connections only. A reader that has gone needs no answer.
             Order::Requests(reply) => drop(reply.send(self.front.list_in_flight(now))),
@@ -330,12 +356,8 @@ impl Reactor {
                 break;
             }
             match entry.remove() {
-                Timer::Disconnect(worker) => {
-                    if let Some(member) = self.links.get_mut(&worker) {
-                        let sent = member.link.disconnect();
-                        self.after_send(now, worker, sent);
-                    }
-                }
+                Timer::Leave(worker) => self.leave(now, worker),
+                Timer::CloseIdle => self.front.close_idle(),
                 Timer::Lost(worker) => {
                     while self.hear(now, worker) == Channel::More {}
                     self.end_channel(now, worker);
@@ -366,6 +388,7 @@ impl Reactor {
         // A lease that ended may have made room for a connection.
         let foreign = self.desk.take_foreign();
         self.deliver(now, foreign);
+        self.settle_stop(now);
     }
 
     /// When [`Reactor::on_deadline`] is next due.

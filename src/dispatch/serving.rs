@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::connection::Turn;
 use super::listener::{self, Bound, Listener};
 use super::servers::{Identity, Lifetime, Server};
 use super::{Accepting, Reactor, Standing, tasks};
@@ -127,7 +126,9 @@ impl Reactor {
             Mode::Connection => self.queues.connections,
         };
         self.balance().open_listener(id, mode, queue);
-        self.change(tasks::Change::watch_listener(&listener));
+        if let Some(socket) = listener.socket.clone() {
+            self.change(tasks::Change::watch_listener(&listener, socket));
+        }
         self.listeners.insert(id, listener);
         self.report(Report::Opened(opened));
         id
@@ -224,23 +225,6 @@ impl Reactor {
             self.change(tasks::Change::ForgetListener(id));
             self.report(Report::Closed(id));
         }
-    }
-
-    /// Takes what has connected, then closes every listener. What waits is served if somebody can.
-    pub(super) fn stop_accepting(&mut self, now: Instant) {
-        if self.accepting == Accepting::Stopped {
-            return;
-        }
-        self.accepting = Accepting::Stopped;
-        self.front.close_down();
-        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
-        for id in ids {
-            while self.accept(now, id) == Turn::More {}
-        }
-        for key in self.servers.keys() {
-            self.close_server(now, key);
-        }
-        self.bound.clear();
     }
 }
 

@@ -70,12 +70,8 @@ impl Change {
         }
     }
 
-    pub(super) fn watch_listener(listener: &Listener) -> Self {
-        Self::WatchListener {
-            id: listener.id,
-            socket: Rc::clone(&listener.socket),
-            resume: Rc::clone(&listener.resume),
-        }
+    pub(super) fn watch_listener(listener: &Listener, socket: Rc<OwnedFd>) -> Self {
+        Self::WatchListener { id: listener.id, socket, resume: Rc::clone(&listener.resume) }
     }
 }
 
@@ -261,6 +257,7 @@ async fn deadlines(reactor: Shared) {
             }
             None => moved.notified().await,
         }
+        reactor.borrow_mut().settle_stop(clock::now());
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
@@ -27,12 +28,14 @@ pub(crate) enum Order {
     Attach(Attachment),
     /// It serves here, and nothing is said on its channel.
     Serve { worker: WorkerId, upstream: Upstream },
-    /// Give it nothing more and let it finish.
-    Drain(WorkerId),
+    /// Give it nothing more and let it finish, until then: its TERM follows.
+    Drain { worker: WorkerId, until: Instant },
     /// Its process is dead: read what it said last, settle its account, forget it.
     Detach(WorkerId),
-    /// Take what has connected already, then close every listener.
-    StopAccepting,
+    /// The pool will stop soon: ask clients that stay connected to come back elsewhere.
+    WindDown,
+    /// Take what has connected already, then close every listener; nobody serves after `until`.
+    StopAccepting { until: Instant },
     /// Ask this worker's app for a path, outside its limit, and answer with the body of a 200. The
     /// answer is dropped where the worker cannot be asked: it serves no request-mode listener.
     FetchApp { worker: WorkerId, path: Arc<str>, reply: oneshot::Sender<Fetched> },

@@ -1,6 +1,6 @@
 //! Carries out what the fleet decides, and tells of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -10,30 +10,59 @@ use super::obituary::Sequel;
 use super::{Bypass, Process, Supervisor};
 use crate::clock;
 use crate::link::orders::{Attachment, Order};
-use crate::policy::{Action, Cause, Event, Failure, Finish, Note, Slot, StopStep, WorkerId};
+use crate::policy::{
+    Action, Cause, Event, Failure, Finish, Note, Slot, StopStep, WorkerId, WorkerLife,
+};
 use crate::sys::{child, process};
+
+/// What a worker is taken to need that says by itself that it stops: as long as a pool's stop.
+const LEAVING: Duration = Duration::from_secs(22);
 
 impl Supervisor {
     pub(super) fn act(&mut self, action: Action) {
         match action {
             // The generation will name a launcher when reload brings a second one.
             Action::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
-            Action::Drain { worker } => self.order(Order::Drain(worker)),
+            Action::Drain { worker } => {
+                let until = self.leaves_by(Some(worker));
+                self.order(Order::Drain { worker, until });
+            }
             Action::Terminate { worker } => {
                 self.signal(worker, Signal::SIGTERM);
                 // A stopped process would not hear it.
                 self.signal(worker, Signal::SIGCONT);
             }
             Action::Abort { worker } => {
-                self.order(Order::Drain(worker));
+                let until = self.leaves_by(Some(worker));
+                self.order(Order::Drain { worker, until });
                 self.signal(worker, Signal::SIGABRT);
                 self.signal(worker, Signal::SIGCONT);
             }
             Action::Kill { worker } => self.signal(worker, Signal::SIGKILL),
-            Action::StopAccepting => self.order(Order::StopAccepting),
+            Action::StopAccepting => {
+                let until = self.leaves_by(None);
+                self.order(Order::StopAccepting { until });
+            }
             Action::Finish(finish) => self.finish = Some(finish),
             Action::Note(note) => self.tell(note),
         }
+    }
+
+    /// Until when a worker, or the one with the most time, may finish what it has.
+    pub(super) fn leaves_by(&self, worker: Option<WorkerId>) -> Instant {
+        let ends = self.parts.fleet.workers().filter_map(|live| match live.state {
+            WorkerLife::Draining { until } if worker.is_none_or(|it| it == live.worker) => {
+                Some(until)
+            }
+            WorkerLife::Starting { .. }
+            | WorkerLife::Ready { .. }
+            | WorkerLife::Draining { .. }
+            | WorkerLife::Stopping { .. }
+            | WorkerLife::Killed { .. } => None,
+        });
+        // Who leaves by itself, unasked, has no end set; a stop's own default is as good as any.
+        let otherwise = || clock::now() + worker.map_or(Duration::ZERO, |_| LEAVING);
+        ends.max().unwrap_or_else(otherwise)
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot) {
@@ -166,7 +195,12 @@ impl Supervisor {
             }
             Note::StormEnded => tracing::info!("a worker stayed up; starting all again"),
             Note::Scaled { from, to } => tracing::info!(from, to, "pool resized"),
-            Note::Stopping { step, left } => tell_of_stop(step, left),
+            Note::Stopping { step, left } => {
+                if step == StopStep::Delaying {
+                    self.order(Order::WindDown);
+                }
+                tell_of_stop(step, left);
+            }
         }
     }
 

@@ -137,7 +137,10 @@ impl Supervisor {
                 }
             }
             // It gets nothing new and ends by itself; if nobody had asked it to, that is a crash.
-            Notice::Stopping => self.order(Order::Drain(worker)),
+            Notice::Stopping => {
+                let until = self.leaves_by(Some(worker));
+                self.order(Order::Drain { worker, until });
+            }
             Notice::Status(status) => watched.status = Some(status),
             Notice::Watchdog => watched.alive_at = Some(clock::now()),
             Notice::Extend(by) => self.on(Event::Extend { worker, by }),

@@ -90,6 +90,7 @@ fn every_key_has_a_bound_or_a_set_of_words() {
         ("restart.healthy=2h", "restart.healthy: 2h is above 1h"),
         ("shutdown.total=0s", "shutdown.total: 0s is below 100ms"),
         ("shutdown.delay=25s", "shutdown.delay: 25s is not below shutdown.total, 25s"),
+        ("shutdown.idle=2h", "shutdown.idle: 2h is above 1h"),
         ("shutdown.interactive_grace=2h", "shutdown.interactive_grace: 2h is above 1h"),
         ("timeouts.header_read=10ms", "timeouts.header_read: 10ms is below 100ms"),
         ("timeouts.body_idle=2h", "timeouts.body_idle: 2h is above 1h"),

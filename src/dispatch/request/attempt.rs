@@ -13,7 +13,7 @@ use super::pool::{Age, Upstream};
 use super::reply::KeepsAlive;
 use super::retry::Failure;
 use super::stream::Stream;
-use super::tunnel;
+use super::tunnel::{self, Leaving, Protocol};
 use super::upload::{self, ClientEnd, Uploaded};
 use crate::clock;
 use crate::dispatch::Hears;
@@ -175,10 +175,11 @@ async fn exchange(
             let done = request.body.is_done();
             answered(request, upstream, (whole, done, &moved))
         }
-        Ok(Ok(Response::Upgraded { rest })) => {
+        Ok(Ok(Response::Upgraded { protocol, rest })) => {
             held.turn_to_stream();
             entry.is(InFlightState::Upgraded);
-            tunnelled(front, client, upstream, rest).await
+            // Boxed, so that not every exchange carries the buffers of a tunnel.
+            Box::pin(tunnelled(front, client, upstream, (protocol, rest))).await
         }
         Ok(Err(fault)) => faulted(&fault, (&moved, &upstream, &sent)),
         Err(Early::Client(end)) => client_ended(end, &moved),
@@ -195,7 +196,7 @@ enum Early {
 /// A response as the worker finished it.
 enum Response {
     Whole(Whole),
-    Upgraded { rest: (Vec<u8>, Outbox) },
+    Upgraded { protocol: Protocol, rest: (Vec<u8>, Outbox) },
 }
 
 struct Whole {
@@ -234,7 +235,11 @@ async fn respond(
             let mut with = front.bare_forwarding(&head, asked);
             with.set_cookie = cookie;
             download.send(|out| forward_response(&head, &with, out));
-            return Ok(Response::Upgraded { rest: download.into_rest() });
+            let protocol = match head.fields().get("upgrade") {
+                Some(name) if name.eq_ignore_ascii_case(b"websocket") => Protocol::WebSocket,
+                Some(_) | None => Protocol::Other,
+            };
+            return Ok(Response::Upgraded { protocol, rest: download.into_rest() });
         }
         if head.is_informational() {
             // Our own 100 went out with the body's first bytes; others are for newer clients.
@@ -359,23 +364,23 @@ async fn watch(front: &Front, uploaded: &Uploaded, moved: &Moved) -> Reason {
 async fn tunnelled(
     front: &Front,
     client: &mut Client,
-    mut upstream: Upstream,
-    rest: (Vec<u8>, Outbox),
+    upstream: Upstream,
+    what: (Protocol, (Vec<u8>, Outbox)),
 ) -> Attempt {
     let _open = front.open_tunnel();
-    let (from_worker, out) = rest;
-    let unread = std::mem::take(&mut client.unread);
+    let (protocol, (from_worker, out)) = what;
+    let from_client = std::mem::take(&mut client.unread);
     let patience = front.settings.timeouts.response_idle;
+    let departure = front.ending.departure(upstream.worker);
+    let turn = u32::try_from(front.random_between(0, 1000)).unwrap_or(0);
+    let leaving = Leaving { departure, turn };
     let opened = async {
         out.finish(&client.stream, patience).await?;
-        client.stream.write_all(&from_worker).await?;
-        tunnel::carry(&mut client.stream, &mut upstream.stream, &unread).await
+        let early = (from_client.as_slice(), from_worker.as_slice());
+        tunnel::carry(&client.stream, &upstream.stream, (protocol, leaving), early).await
     };
     // However it ends, both connections end with it.
-    match opened.await {
-        Ok((_, out)) => Attempt::Tunnelled { bytes: out },
-        Err(_) => Attempt::Tunnelled { bytes: 0 },
-    }
+    Attempt::Tunnelled { bytes: opened.await.unwrap_or(0) }
 }
 
 /// How long the worker says that it keeps an idle connection.

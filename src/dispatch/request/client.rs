@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::front::Front;
+use super::front::{Front, OpenClient};
 use super::stream::Stream;
 use super::{exchange, proxy};
 use crate::clock;
@@ -26,6 +26,8 @@ const LINGER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(in crate::dispatch) struct Arrival {
     pub(in crate::dispatch) stream: Stream,
+    /// Counts it from the moment it was accepted.
+    pub(in crate::dispatch) open: OpenClient,
     pub(in crate::dispatch) listener: ListenerId,
     pub(in crate::dispatch) server: ServerKey,
     pub(in crate::dispatch) peer: Option<SocketAddr>,
@@ -68,10 +70,19 @@ pub(super) enum Bytes {
     TimedOut,
 }
 
+/// Whether a connection without a request is still of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Yes,
+    /// Not by us.
+    NoMore,
+    /// By nobody, or it must make room.
+    No,
+}
+
 /// Serves a client until its connection ends.
 pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
-    let Arrival { stream, listener, server, peer, proxied } = arrival;
-    let _open = front.client_opened();
+    let Arrival { stream, open: _open, listener, server, peer, proxied } = arrival;
     let mut client = Client {
         stream,
         unread: Vec::new(),
@@ -92,8 +103,13 @@ pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
     client.peer_line = client.peer.map(peer_line).unwrap_or_default();
     let mut patience = front.settings.timeouts.header_read;
     loop {
-        if client.unread.is_empty() && !client.is_wanted(&front, patience).await {
-            return;
+        if client.unread.is_empty() {
+            match client.is_wanted(&front, patience).await {
+                Wanted::Yes => {}
+                // Its next request may be on its way: no reset for it.
+                Wanted::NoMore => return client.linger(&front).await,
+                Wanted::No => return,
+            }
         }
         // Boxed, so that an idle connection does not carry the size of a busy one.
         match Box::pin(exchange::run(&front, &mut client)).await {
@@ -108,16 +124,33 @@ pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
 }
 
 impl Client {
-    /// Waits for the first byte of a request; `false` if none will come. A connection that was
-    /// opened ahead of need and never used is closed without a word (RFC 9112 §9.5).
-    async fn is_wanted(&mut self, front: &Front, patience: Duration) -> bool {
+    /// Waits for the first byte of a request. A connection that was opened ahead of need and never
+    /// used is closed without a word (RFC 9112 §9.5).
+    async fn is_wanted(&mut self, front: &Front, patience: Duration) -> Wanted {
+        let deadline = match front.may_be_idle() {
+            true => clock::now() + patience,
+            false => clock::now(),
+        };
         let evicted = Rc::clone(&self.evicted);
-        let _idle = front.idle(Rc::clone(&evicted));
-        let deadline = clock::now() + patience;
-        tokio::select! {
-            biased;
-            () = evicted.notified() => false,
-            bytes = self.fill(front, deadline) => bytes == Bytes::Arrived,
+        let bytes = {
+            let _idle = front.idle(Rc::clone(&evicted));
+            tokio::select! {
+                biased;
+                () = evicted.notified() => Bytes::TimedOut,
+                bytes = self.fill(front, deadline) => bytes,
+            }
+        };
+        match bytes {
+            Bytes::Arrived => Wanted::Yes,
+            Bytes::TimedOut if front.is_closing() => {
+                // What has come by now is still served.
+                match self.fill(front, clock::now()).await {
+                    Bytes::Arrived => Wanted::Yes,
+                    Bytes::TimedOut => Wanted::NoMore,
+                    Bytes::Gone => Wanted::No,
+                }
+            }
+            Bytes::TimedOut | Bytes::Gone => Wanted::No,
         }
     }
 

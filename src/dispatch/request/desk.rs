@@ -97,6 +97,11 @@ impl Desk {
         }
     }
 
+    /// What wakes whoever watches deadlines and counts.
+    pub(in crate::dispatch) fn moved(&self) -> Rc<Notify> {
+        Rc::clone(&self.moved)
+    }
+
     pub(in crate::dispatch) fn balance(&self) -> MutexGuard<'_, Balance> {
         crate::link::lock(&self.balance)
     }
@@ -238,6 +243,7 @@ impl Place {
             // The balance has taken it back by itself.
             lease.desk = None;
             *self = Self::Streaming(Stream { worker, desk: Rc::clone(&desk) });
+            desk.moved.notify_one();
             desk.deliver(grants);
         }
     }

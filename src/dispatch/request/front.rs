@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::budget::Budget;
 use super::desk::{Desk, Place};
+use super::ending::{self, Ending};
 use super::exchange::Request;
 use super::pool::{Counted, Pool, Upstream};
 use super::retry::{Failure, RetryBudget};
@@ -62,8 +63,7 @@ pub(in crate::dispatch) struct Front {
     /// Every request between its head and its end, by age.
     in_flight: Rc<RefCell<BTreeMap<u64, Rc<Exchange>>>>,
     next_exchange: Cell<u64>,
-    /// Set once: the master stops.
-    closing: Cell<bool>,
+    pub(super) ending: Ending,
 }
 
 /// One request between its head and its end, for whoever asks what is going on.
@@ -87,9 +87,12 @@ pub(super) struct InFlight {
 
 /// One client connection more, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct OpenClient {
-    _counted: Counted,
+pub(in crate::dispatch) struct OpenClient {
+    counted: Option<Counted>,
     _holding: Holding,
+    stage: Rc<Cell<ending::Stage>>,
+    /// Wakes a stop that waits for the last client.
+    moved: Rc<Notify>,
 }
 
 /// One idle client, for as long as this lives.
@@ -133,7 +136,7 @@ impl Front {
             next_idle: Cell::new(0),
             in_flight: Rc::default(),
             next_exchange: Cell::new(0),
-            closing: Cell::new(false),
+            ending: Ending::default(),
         }
     }
 
@@ -161,10 +164,24 @@ impl Front {
         }
     }
 
-    pub(super) fn client_opened(&self) -> OpenClient {
+    pub(in crate::dispatch) fn client_opened(&self) -> OpenClient {
         OpenClient {
-            _counted: Counted::new(Rc::clone(&self.clients)),
+            counted: Some(Counted::new(Rc::clone(&self.clients))),
             _holding: self.recorder.hold(Held::Client),
+            stage: self.ending.stage(),
+            moved: self.desk.moved(),
+        }
+    }
+
+    /// Client connections.
+    pub(in crate::dispatch) fn clients(&self) -> u32 {
+        self.clients.get()
+    }
+
+    /// Closes every idle connection.
+    pub(super) fn evict_idle(&self) {
+        for evicted in self.idle.take().into_values() {
+            evicted.notify_one();
         }
     }
 
@@ -306,18 +323,6 @@ impl Front {
         }
     }
 
-    /// No request after the ones that are here: responses say so.
-    pub(in crate::dispatch) fn close_down(&self) {
-        self.closing.set(true);
-        for evicted in self.idle.take().into_values() {
-            evicted.notify_one();
-        }
-    }
-
-    pub(super) fn is_closing(&self) -> bool {
-        self.closing.get()
-    }
-
     /// A worker leaves or is gone: nothing is kept for it.
     pub(in crate::dispatch) fn forget_worker(&self, worker: WorkerId) {
         self.pool.forget(worker);
@@ -357,6 +362,16 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.all.borrow_mut().remove(&self.number);
+    }
+}
+
+impl Drop for OpenClient {
+    fn drop(&mut self) {
+        // Counted out first: whoever is woken must not find it.
+        self.counted = None;
+        if self.stage.get() != ending::Stage::Serving {
+            self.moved.notify_one();
+        }
     }
 }
 

@@ -112,10 +112,16 @@ impl Front {
         let (status, reason) = what;
         let mut answer = Answer::new(status, reason.code());
         answer.request_id = self.settings.headers.request_id.then_some(request.id.as_str());
-        if request.head.keeps_alive() && request.is_read() {
-            answer.connection = Persistence::KeepAlive;
-        }
+        answer.connection = self.persistence_of_answer(request);
         answer
+    }
+
+    fn persistence_of_answer(&self, request: &Request) -> Persistence {
+        if request.head.keeps_alive() && request.is_read() && !self.is_closing() {
+            Persistence::KeepAlive
+        } else {
+            Persistence::Close
+        }
     }
 
     /// Writes an answer; the client has as long for it as for any response.
@@ -143,9 +149,7 @@ impl Front {
         let ready = self.ready_workers();
         let (status, text) = if ready > 0 { (200, "ready") } else { (503, "not_ready") };
         let mut answer = Answer::new(status, text);
-        if request.head.keeps_alive() && request.is_read() {
-            answer.connection = Persistence::KeepAlive;
-        }
+        answer.connection = self.persistence_of_answer(request);
         self.send(client, request.asked, &answer).await
     }
 
