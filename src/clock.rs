@@ -30,6 +30,12 @@ impl Pulse {
         self.beat_ms.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// Another number after every beat (a millisecond apart); 0 before the first.
+    #[must_use]
+    pub fn stamp(&self) -> u64 {
+        self.beat_ms.load(Ordering::Relaxed)
+    }
+
     /// How long ago that was.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
@@ -51,5 +57,6 @@ mod tests {
         pulse.beat(after(4));
         assert_eq!(pulse.age(after(6)), Duration::from_secs(2));
         assert_eq!(pulse.age(start), Duration::ZERO);
+        assert_eq!(pulse.stamp(), 4_000);
     }
 }

@@ -11,8 +11,8 @@ use tracing::level_filters::LevelFilter;
 
 use crate::admin::ControlSocket;
 use crate::config::{
-    self, Address, AppAddress, Capacity, Config, CountReason, Denied, Dialect, Environment,
-    HostFacts, Kind, LogLevel, NoRuntimeDir, Placeholder, choose_runtime_dir,
+    self, Address, AppAddress, Capacity, CgroupOwner, Config, CountReason, Denied, Dialect,
+    Environment, HostFacts, Kind, LogLevel, NoRuntimeDir, Placeholder, choose_runtime_dir,
     runtime_dir_candidates,
 };
 use crate::link::orders::Expects;
@@ -135,7 +135,9 @@ impl Host {
                 gid: credentials.gid,
                 groups: credentials.groups.clone(),
             }),
-            nice: i32::from(config.workers.nice),
+            watchdog: config.workers.health.watchdog(),
+            heap_mib: heap_mib(config, self.count),
+            nice: i32::from(config.workers.nice.resolve(cgroup_owner())),
             oom_score_adj: own_oom_score()
                 .map(|own| i32::from(config.workers.oom_score_adj.resolve(own))),
         })
@@ -251,6 +253,22 @@ fn expects(config: &Config) -> Expects {
             Placeholder::Port | Placeholder::Socket => Expects::Upstream,
         },
     }
+}
+
+/// Who else is in our cgroup; the guardian is needed where others are.
+fn cgroup_owner() -> CgroupOwner {
+    match guardian::is_needed(std::process::id(), |name| std::env::var_os(name)) {
+        true => CgroupOwner::Others,
+        false => CgroupOwner::Ourselves,
+    }
+}
+
+/// The bound of V8's old space, where memory is bounded: a fifth above `memory.soft`, so that a
+/// worker is replaced before V8 gives up, and V8 collects before the kernel kills.
+fn heap_mib(config: &Config, count: NonZeroU16) -> Option<u64> {
+    let limit = limits::cgroup().memory_bytes.and_then(std::num::NonZeroU64::new);
+    let soft = config.workers.health.recycling(0).soft_of(count.get(), limit)?;
+    Some((soft / 5 * 6) >> 20).filter(|mib| *mib > 0)
 }
 
 /// The filter of our own log lines.

@@ -133,6 +133,9 @@ fn run_logged(
         balance,
         orders,
         started,
+        pulse: Arc::clone(&pulse),
+        hang_times: config.workers.health.hang_times(),
+        recycling: config.workers.health.recycling(host.seed),
         terminal,
         ready_path: config.workers.ready_path.clone(),
         ready_min: config.ready_min,
@@ -236,6 +239,7 @@ fn dispatch_settings(
         },
         front: FrontSettings {
             request: config.request.clone(),
+            ejection: config.workers.health.ejection(),
             max_clients: config.listen.options.max_connections.resolve(host.nofile).get() as usize,
             seed: host.seed,
         },

@@ -18,6 +18,9 @@ const WORKERS: usize = 4;
 /// How long a tree may outlive its master.
 const TREE_BOUND: Duration = Duration::from_secs(3);
 
+/// A stopped worker is sent its window however long that takes.
+const UNJUDGED: [&str; 4] = ["--set", "workers.stall=off", "--set", "workers.hang=off"];
+
 /// Waits until the worker has its window full of connections that it does not answer for.
 fn wait_for_full_window(tenfold: &Tenfold, slot: u16) {
     tenfold.wait_status(PATIENCE, "8 un-acked connections", |status| {
@@ -86,7 +89,7 @@ fn killed_worker_takes_only_its_acknowledged_connections() {
 #[test]
 fn what_a_killed_worker_had_not_acknowledged_is_served_by_others() {
     let (builder, port) = node_pool("http.js", WORKERS);
-    check_death_of_one(builder, port, |tenfold, victim| {
+    check_death_of_one(builder.args(UNJUDGED), port, |tenfold, victim| {
         processes::signal(victim, Signal::SIGSTOP);
         wait_for_full_window(tenfold, 2);
     });

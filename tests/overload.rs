@@ -34,7 +34,9 @@ fn only_the_window_waits_for_a_blocked_worker() {
     const CONNECTIONS: usize = 5000;
     const WINDOW: usize = 8;
     let (builder, port) = patient_pool("http.js");
-    let tenfold = builder.start();
+    // A stopped worker is sent its window however long that takes.
+    let unjudged = ["--set", "workers.stall=off", "--set", "workers.hang=off"];
+    let tenfold = builder.args(unjudged).start();
     let blocked = tenfold.wait_ready(WORKERS).pid_of(1);
     processes::signal(blocked, Signal::SIGSTOP);
     let crowd = Crowd { port, path: "/", clients: CONNECTIONS, requests: CONNECTIONS };

@@ -35,6 +35,12 @@ fn pool(page: &mut Page, Facts { status, dropped, restarts, .. }: &Facts) {
     for (reason, count) in restarts.by_reason() {
         page.count("tenfold_restarts", &[reason], count);
     }
+    for (reason, count) in restarts.recycled_by_reason() {
+        page.count("tenfold_recycles", &[reason], count);
+    }
+    page.count("tenfold_stalls", &[], status.totals.stalls);
+    page.count("tenfold_ejections", &[], status.totals.ejections);
+    page.count("tenfold_panics", &[], status.totals.panics);
     page.count("tenfold_log_lines_dropped", &["own"], dropped.own);
     page.count("tenfold_log_lines_dropped", &["workers"], dropped.workers);
 }
@@ -65,6 +71,8 @@ fn slots(page: &mut Page, workers: &[WorkerStatus]) {
             ("tenfold_worker_active", sum(|worker| worker.active.into())),
             ("tenfold_worker_connections", sum(|worker| worker.accepted)),
             ("tenfold_worker_requests", sum(|worker| worker.requests)),
+            ("tenfold_worker_stalled", sum(|worker| worker.stalled.into())),
+            ("tenfold_worker_ejected", sum(|worker| worker.ejected_ms.is_some().into())),
             ("tenfold_worker_resident_memory_bytes", sum(|worker| worker.rss_bytes)),
         ] {
             page.count(name, slot, value);

@@ -60,6 +60,8 @@ fn row(worker: &WorkerStatus) -> [String; 9] {
     let dash = || "-".to_owned();
     let state = match worker.restart_in_ms {
         Some(ms) => format!("{} {ms} ms", worker.state),
+        None if worker.stalled => format!("{}, stalled", worker.state),
+        None if worker.ejected_ms.is_some() => format!("{}, ejected", worker.state),
         None => worker.state.clone(),
     };
     [

@@ -1,5 +1,6 @@
 //! The resolved configuration as text: each key, its value in TOML and where it came from.
 
+mod health;
 mod request;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use super::listen::{AppAddress, Backlog, Listen, ListenOptions, Listeners, Proto
 use super::request::{MaxClients, ProxyProtocol};
 use super::resolve::{self, shown};
 use super::settings::{
-    Config, Count, Limit, MaxConnections, Mode, Name, OomScore, QueueMax, QueueTimeout,
+    Config, Count, Limit, MaxConnections, Mode, Name, Nice, OomScore, QueueMax, QueueTimeout,
 };
 
 /// One key as `check` shows it.
@@ -78,7 +79,7 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         "workers.ready_path" => quoted(workers.ready_path.as_ref()?),
         "workers.start_timeout" => quoted(shown(workers.start_timeout)),
         "workers.give_up" => quoted(shown(workers.give_up)),
-        "workers.nice" => workers.nice.to_string(),
+        "workers.nice" => nice_word(workers.nice),
         "workers.oom_score_adj" => match workers.oom_score_adj {
             OomScore::Auto => quoted("auto"),
             OomScore::Fixed(score) => score.to_string(),
@@ -99,7 +100,7 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         "shutdown.delay" => quoted(shown(shutdown.delay)),
         "shutdown.idle" => quoted(shown(shutdown.idle)),
         "shutdown.interactive_grace" => quoted(shown(shutdown.interactive_grace)),
-        _ => return request::value(config, key),
+        _ => return health::value(&workers.health, key).or_else(|| request::value(config, key)),
     };
     Some(value)
 }
@@ -116,6 +117,13 @@ fn list(items: impl Iterator<Item = String>) -> String {
 fn word<T: PartialEq + Copy>(choices: &[(&str, T)], value: T) -> String {
     let word = choices.iter().find(|(_, choice)| *choice == value).map(|(word, _)| word);
     quoted(word.expect("every value has a word"))
+}
+
+fn nice_word(nice: Nice) -> String {
+    match nice {
+        Nice::Auto => quoted("auto"),
+        Nice::Fixed(nice) => nice.to_string(),
+    }
 }
 
 fn mode_word(mode: Mode) -> String {

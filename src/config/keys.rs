@@ -3,6 +3,7 @@
 //! `resolve` holds the bounds as code; tests hold the two together.
 
 mod request;
+mod workers;
 
 use super::nearest::nearest;
 
@@ -55,13 +56,27 @@ const fn key(
 /// All keys in the order of the example file; keys of one table stand together.
 pub static KEYS: &[Key] = &ALL;
 
-const ALL: [Key; POOL.len() + request::KEYS.len()] = {
-    let mut all = [POOL[0]; POOL.len() + request::KEYS.len()];
-    let mut index = 0;
-    while index < all.len() {
-        all[index] =
-            if index < POOL.len() { POOL[index] } else { request::KEYS[index - POOL.len()] };
-        index += 1;
+const PARTS: [&[Key]; 4] = [POOL, workers::KEYS, LIVES, &request::KEYS];
+
+const COUNT: usize = {
+    let (mut count, mut part) = (0, 0);
+    while part < PARTS.len() {
+        count += PARTS[part].len();
+        part += 1;
+    }
+    count
+};
+
+const ALL: [Key; COUNT] = {
+    let mut all = [POOL[0]; COUNT];
+    let (mut index, mut part) = (0, 0);
+    while part < PARTS.len() {
+        let mut at = 0;
+        while at < PARTS[part].len() {
+            all[index] = PARTS[part][at];
+            (index, at) = (index + 1, at + 1);
+        }
+        part += 1;
     }
     all
 };
@@ -217,93 +232,10 @@ const POOL: &[Key] = &[
         Default("\"off\""),
         Restart,
     ),
-    key(
-        "workers.count",
-        "How many workers; auto: CPU quota or CPUs (at most 16 without a quota), at most one per\n\
-         256 MiB of the cgroup's memory. Unset: auto for node, deno and python, 1 for others.",
-        "1 to 256 or \"auto\"",
-        Unset("\"auto\""),
-        Reload,
-    ),
-    key(
-        "workers.max_connections",
-        "Open connections one worker may hold, and streams in request mode; auto:\n\
-         (open files - 256) / 2.",
-        "1 to 1000000 or \"auto\"",
-        Default("\"auto\""),
-        Reload,
-    ),
-    key(
-        "workers.limit",
-        "Requests one worker may hold at once in request mode; auto: 100.",
-        "1 to 100000 or \"auto\"",
-        Default("\"auto\""),
-        Reload,
-    ),
-    key(
-        "workers.user",
-        "The user workers run as; unset: tenfold's own.",
-        "a name or number known to the host",
-        Unset("\"www-data\""),
-        Reload,
-    ),
-    key(
-        "workers.group",
-        "Their group; unset: the user's.",
-        "a name or number known to the host",
-        Unset("\"www-data\""),
-        Reload,
-    ),
-    key(
-        "workers.preload",
-        "Whether Node workers load tenfold's reporter: counts, event-loop delay, drain.",
-        "true or false",
-        Default("true"),
-        Reload,
-    ),
-    key(
-        "workers.wait_ready",
-        "Whether a Node worker is ready only at its process.send('ready').",
-        "true or false",
-        Default("false"),
-        Reload,
-    ),
-    key(
-        "workers.ready_path",
-        "What a worker of dialect fd or port must answer, with any status, to be ready; unset: fd\n\
-         says READY=1 or answers /, port accepts a connection.",
-        "a path that begins with /",
-        Unset("\"/ready\""),
-        Reload,
-    ),
-    key(
-        "workers.start_timeout",
-        "A worker not ready after this long is killed and counts as crashed.",
-        "duration, 100ms to 1h",
-        Default("\"1m\""),
-        Reload,
-    ),
-    key(
-        "workers.give_up",
-        "Without any ready worker for this long tenfold ends with exit code 1.",
-        "duration, 100ms to 1day",
-        Default("\"5m\""),
-        Reload,
-    ),
-    key(
-        "workers.nice",
-        "Added to the workers' niceness; below 0 needs rights.",
-        "-20 to 19",
-        Default("0"),
-        Reload,
-    ),
-    key(
-        "workers.oom_score_adj",
-        "Their out-of-memory score; auto: 100 above tenfold's own.",
-        "-1000 to 1000 or \"auto\"",
-        Default("\"auto\""),
-        Reload,
-    ),
+];
+
+/// The keys of what waits, comes back and ends.
+const LIVES: &[Key] = &[
     key(
         "queue.max",
         "What may wait per listener. Auto, requests: the sum of all workers' limits, at most\n\

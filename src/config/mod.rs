@@ -8,6 +8,7 @@ mod count;
 mod describe;
 mod environment;
 mod error;
+mod health;
 mod host;
 mod keys;
 mod layers;
@@ -28,6 +29,7 @@ pub use describe::Setting;
 pub(crate) use describe::describe;
 pub use environment::Environment;
 pub use error::{ConfigError, ConfigErrors};
+pub use health::{Hang, WorkerHealth};
 pub use host::{Denied, HostFacts, Nofile};
 pub use keys::{Change, Example, KEYS, Key, example};
 pub(crate) use layers::{Flag, Layers};
@@ -41,7 +43,7 @@ pub use resolve::DEMO_WORDS;
 pub(crate) use resolve::{Context, Work, resolve};
 pub use runtime_dir::{NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates};
 pub use settings::{
-    Admin, Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat, LogLevel,
-    MaxConnections, Mode, Name, OomScore, Queue, QueueMax, QueueTimeout, ReadyMin, Restart,
-    Shutdown, WorkerEnv, WorkerOutput, Workers,
+    Admin, CgroupOwner, Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat,
+    LogLevel, MaxConnections, Mode, Name, Nice, OomScore, Queue, QueueMax, QueueTimeout, ReadyMin,
+    Restart, Shutdown, WorkerEnv, WorkerOutput, Workers,
 };

@@ -3,6 +3,7 @@
 
 mod command_line;
 mod credentials;
+mod health;
 mod listeners;
 mod request;
 mod worker_env;
@@ -22,8 +23,8 @@ use super::environment::Environment;
 use super::error::{ConfigError, ConfigErrors, Origin};
 use super::layers::Layers;
 use super::settings::{
-    Config, Count, Dialect, Limit, LogFormat, LogLevel, MaxConnections, Name, OomScore, Queue,
-    QueueMax, QueueTimeout, Restart, Shutdown, WorkerOutput, Workers,
+    Config, Count, Dialect, Limit, LogFormat, LogLevel, MaxConnections, Name, Nice, OomScore,
+    Queue, QueueMax, QueueTimeout, Restart, Shutdown, WorkerOutput, Workers,
 };
 use super::value::Value;
 
@@ -193,11 +194,15 @@ impl Resolver<'_> {
             ready_path: self.take("workers.ready_path", None, |value| ready_path(value).map(Some)),
             start_timeout: self.duration("workers.start_timeout", MINUTE, ms(100), HOUR),
             give_up: self.duration("workers.give_up", 5 * MINUTE, ms(100), DAY),
-            nice: self.take("workers.nice", 0, |value| Ok(value.integer(-20..=19)? as i8)),
+            nice: self.take("workers.nice", Nice::Auto, |value| {
+                let nice = value.integer_or(-20..=19, Some("auto"))?;
+                Ok(nice.map_or(Nice::Auto, |nice| Nice::Fixed(nice as i8)))
+            }),
             oom_score_adj: self.take("workers.oom_score_adj", OomScore::Auto, |value| {
                 let score = value.integer_or(-1000..=1000, Some("auto"))?;
                 Ok(score.map_or(OomScore::Auto, |score| OomScore::Fixed(score as i16)))
             }),
+            health: self.health(),
         }
     }
 

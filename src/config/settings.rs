@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::command::Kind;
+use super::health::WorkerHealth;
 use super::listen::{Address, Host, Listeners};
 use super::placeholder::Placeholder;
 use super::request::RequestSettings;
@@ -246,9 +247,11 @@ pub struct Workers {
     /// Without any ready worker for this long the master ends.
     pub give_up: Duration,
     /// Added to the workers' niceness.
-    pub nice: i8,
+    pub nice: Nice,
     /// The workers' out-of-memory score.
     pub oom_score_adj: OomScore,
+    /// When one is stalled, hangs or fails too often.
+    pub health: WorkerHealth,
 }
 
 /// How many workers.
@@ -319,6 +322,36 @@ pub struct Credentials {
     pub gid: u32,
     /// Supplementary group ids.
     pub groups: Vec<u32>,
+}
+
+/// What is added to the workers' niceness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nice {
+    /// 5 where the cgroup is the pool's own, so that the master answers while workers are busy;
+    /// elsewhere 0, for others would gain by it.
+    Auto,
+    /// −20 to 19.
+    Fixed(i8),
+}
+
+/// Who else is in our cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupOwner {
+    /// Nobody: we are a container's first process, or a systemd service.
+    Ourselves,
+    /// Anybody.
+    Others,
+}
+
+impl Nice {
+    /// The number to add.
+    pub fn resolve(self, owner: CgroupOwner) -> i8 {
+        match (self, owner) {
+            (Self::Fixed(nice), _) => nice,
+            (Self::Auto, CgroupOwner::Ourselves) => 5,
+            (Self::Auto, CgroupOwner::Others) => 0,
+        }
+    }
 }
 
 /// The workers' out-of-memory score.

@@ -39,6 +39,9 @@ impl Reactor {
                 }
             }
             Said::Load(load) => {
+                if let Some(member) = self.links.get(&worker) {
+                    member.heard.beat(now);
+                }
                 let grants = self.balance().report(now, worker, load);
                 self.deliver(now, grants);
             }
@@ -146,6 +149,8 @@ impl Reactor {
         }
         if let Some(member) = self.links.get_mut(&worker) {
             member.counted = Counted::Messages;
+            // Its heartbeat is due from now on: docs/PROTOCOL.md, §3.
+            member.heard.beat(now);
         }
         self.spoke(worker, "native", None);
         self.serve(now, worker, key);

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -22,6 +23,7 @@ impl Reactor {
         let worker = attachment.worker;
         let via = attachment.upstream.clone().map_or(Via::Channel, Via::Undecided);
         let speaker = attachment.pid;
+        let heard = Arc::clone(&attachment.heard);
         let link = Link::new(attachment);
         self.balance().add_worker(worker, self.bounds);
         let member = Member {
@@ -36,6 +38,7 @@ impl Reactor {
             via,
             hears: Hears::Nothing,
             leaving: Leaving::No,
+            heard,
         };
         let change = tasks::Change::watch_channel(&member);
         self.links.insert(worker, member);

@@ -7,6 +7,7 @@
 mod connection;
 mod counting;
 mod draining;
+mod health;
 mod hearing;
 mod listener;
 mod members;
@@ -200,6 +201,8 @@ struct Member {
     via: Via,
     hears: Hears,
     leaving: Leaving,
+    /// Beats with its `ready` and `load` messages.
+    heard: Arc<Pulse>,
 }
 
 /// How far a worker is with its leaving.
@@ -341,6 +344,8 @@ impl Reactor {
             Order::Detach(worker) => self.detach(now, worker),
             Order::WindDown => self.front.wind_down(),
             Order::StopAccepting { until } => self.stop_accepting(now, until),
+            Order::SetStalled { worker, stalled } => self.set_stalled(now, worker, stalled),
+            Order::Forsake(forsaken) => self.forsake(now, &forsaken),
             Order::FetchApp { worker, path, reply } => self.fetch_app(worker, path, reply),
             // Connection mode knows of connections only. A reader that has gone needs no answer.
             Order::Requests(reply) => drop(reply.send(self.front.list_in_flight(now))),

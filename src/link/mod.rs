@@ -112,7 +112,7 @@ const READ_SIZE: usize = 64 * 1024;
 
 impl Link {
     pub(crate) fn new(attachment: Attachment) -> Self {
-        let Attachment { worker, pid, channel, token, load, expects, upstream: _ } = attachment;
+        let Attachment { worker, pid, channel, token, load, expects, .. } = attachment;
         let dialect = match expects {
             Expects::Either | Expects::Any | Expects::Upstream => Dialect::Unheard,
             Expects::PlainNode => Dialect::Node(NodeSession::default()),

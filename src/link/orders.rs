@@ -10,12 +10,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::clock::Pulse;
 use crate::metrics::InFlight;
-use crate::policy::{ListenerId, Mode, WorkerId};
+use crate::policy::{ListenerId, Mode, Slot, Stalled, WorkerId};
 use crate::sys::load::LoadPage;
 
 /// The most orders or reports under way: 256 workers with 16 each.
@@ -36,6 +37,10 @@ pub(crate) enum Order {
     WindDown,
     /// Take what has connected already, then close every listener; nobody serves after `until`.
     StopAccepting { until: Instant },
+    /// Its heartbeat is late, or there again.
+    SetStalled { worker: WorkerId, stalled: Stalled },
+    /// It most likely hangs: tell what it holds, and let its clients go.
+    Forsake(Forsaken),
     /// Ask this worker's app for a path, outside its limit, and answer with the body of a 200. The
     /// answer is dropped where the worker cannot be asked: it serves no request-mode listener.
     FetchApp { worker: WorkerId, path: Arc<str>, reply: oneshot::Sender<Fetched> },
@@ -43,6 +48,26 @@ pub(crate) enum Order {
     Requests(oneshot::Sender<Vec<InFlight>>),
     /// End the reactor.
     Quit,
+}
+
+/// A worker that gives no sign of life, and what control knows of it.
+#[derive(Debug)]
+pub(crate) struct Forsaken {
+    pub(crate) worker: WorkerId,
+    pub(crate) slot: Slot,
+    pub(crate) silent: Duration,
+    /// What its main thread does.
+    pub(crate) main_thread: String,
+    pub(crate) clients: Clients,
+}
+
+/// What becomes of the requests that a silent worker holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clients {
+    /// Those without any byte of a response get a 504.
+    LetGo,
+    /// They wait on: the worker has no heartbeat and may only be slow.
+    Keep,
 }
 
 /// The body of an app's answer, or why there is none.
@@ -58,6 +83,8 @@ pub(crate) struct Attachment {
     pub(crate) token: OwnedFd,
     pub(crate) load: Arc<LoadPage>,
     pub(crate) expects: Expects,
+    /// Beats when it says how it is, in the native dialect.
+    pub(crate) heard: Arc<Pulse>,
     /// Where it was told to listen; [`Order::Serve`] says that it does.
     pub(crate) upstream: Option<Upstream>,
 }

@@ -9,6 +9,7 @@
 
 mod account;
 mod matching;
+mod sidelines;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use self::account::Account;
 pub use self::types::{
-    Admission, Asker, Expired, Grant, ListenerView, Load, Mode, Shed, ShedTally, Stalled, Standing,
-    Tally, Wish, WorkerBounds, WorkerView,
+    Admission, Asker, Expired, Grant, ListenerView, Load, Mode, Panic, Shed, ShedTally, Stalled,
+    Standing, Tally, Wish, WorkerBounds, WorkerView,
 };
 use super::queue::{Queue, Waiter};
 use super::{ListenerId, QueueBounds, Ticket, WorkerId};
@@ -52,6 +53,9 @@ pub struct Balance {
     dispatches: u64,
     /// Not later than the end of the earliest refusal; `None` if no worker refuses.
     refusal_end: Option<Instant>,
+    /// The end of the earliest ejection; `None` if no worker is ejected.
+    ejection_end: Option<Instant>,
+    panic: Panic,
     tally: Tally,
 }
 
@@ -108,7 +112,7 @@ impl Balance {
 
     /// The worker takes work from now on. Ignored once it drains.
     pub fn ready(&mut self, now: Instant, id: WorkerId) -> Vec<Grant> {
-        self.change(now, id, |worker| {
+        self.restate(now, id, |worker| {
             if worker.standing == Standing::Starting {
                 worker.standing = Standing::Ready;
             }
@@ -119,7 +123,7 @@ impl Balance {
     /// and serves nothing until told otherwise. Leases stay counted until released. The caller
     /// readmits what was un-acked.
     pub fn unready(&mut self, now: Instant, id: WorkerId) -> Vec<Grant> {
-        self.change(now, id, Account::reset)
+        self.restate(now, id, Account::reset)
     }
 
     /// The worker accepts on this listener from now on.
@@ -138,19 +142,15 @@ impl Balance {
     /// The worker gets nothing new, ever; what it holds stays counted until it ends. Who waited
     /// for it is served by others.
     pub fn drain(&mut self, now: Instant, id: WorkerId) -> Vec<Grant> {
-        self.change(now, id, |worker| worker.standing = Standing::Draining)
+        self.restate(now, id, |worker| worker.standing = Standing::Draining)
     }
 
     /// The worker is dead: its account is settled. The caller readmits what may be retried. Who
     /// waited for it is served by others.
     pub fn remove_worker(&mut self, now: Instant, id: WorkerId) -> Vec<Grant> {
         self.workers.retain(|worker| worker.id != id);
+        self.weigh();
         self.settle(now)
-    }
-
-    /// A stalled worker gets nothing until it is not.
-    pub fn set_stalled(&mut self, now: Instant, id: WorkerId, stalled: Stalled) -> Vec<Grant> {
-        self.change(now, id, |worker| worker.stalled = stalled)
     }
 
     /// Asks for a worker: grants at once, queues, or sheds. Returns `Queued` for a ticket that
@@ -274,6 +274,7 @@ impl Balance {
     /// Ends refusals that are over, serves who can be served then, and sheds who has reached the
     /// age bound of its queue. Call it at [`deadline`](Self::deadline).
     pub fn expire(&mut self, now: Instant) -> Expired {
+        self.end_ejections(now);
         // Serve before shedding: nobody is turned away while a worker has room.
         let grants = self.settle(now);
         let mut shed = Vec::new();
@@ -291,7 +292,7 @@ impl Balance {
     /// `expire(now)` it is later than `now`.
     pub fn deadline(&self) -> Option<Instant> {
         let queues = self.listeners.iter().filter_map(|listener| listener.queue.deadline());
-        queues.chain(self.refusal_end).min()
+        queues.chain(self.refusal_end).chain(self.ejection_end).min()
     }
 
     /// Whether a connection waits that this worker could have if only it had fewer open: it is at

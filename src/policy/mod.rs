@@ -3,6 +3,7 @@
 mod backoff;
 mod balance;
 mod fleet;
+mod health;
 mod ids;
 mod queue;
 mod random;
@@ -12,13 +13,17 @@ mod time;
 
 pub use backoff::Backoff;
 pub use balance::{
-    Admission, Asker, Balance, Expired, Grant, ListenerView, Load, Mode, REFUSAL_PAUSE, Shed,
-    ShedTally, Stalled, Standing, Tally, UNACKED_WINDOW, Wish, WorkerBounds, WorkerView,
+    Admission, Asker, Balance, Expired, Grant, ListenerView, Load, Mode, Panic, REFUSAL_PAUSE,
+    Shed, ShedTally, Stalled, Standing, Tally, UNACKED_WINDOW, Wish, WorkerBounds, WorkerView,
 };
 pub use fleet::{
     Action, Cause, Event, Failure, Finish, Fleet, FleetSettings, Handover, LiveWorker, MAX_WORKERS,
     Note, Phase, SlotState, SlotView, StopKind, StopStep, StopTimes, StormSettings, Why,
     WorkerExit, WorkerLife,
+};
+pub use health::{
+    EjectionSettings, Ejections, Finding, Flow, HangTimes, Heartbeats, MemorySoft, PoolVitals,
+    Recycle, RecycleSettings, Recycling, Sign, Turnover, Vitals,
 };
 pub use ids::{Generation, ListenerId, Slot, Ticket, WorkerId};
 pub use queue::QueueBounds;

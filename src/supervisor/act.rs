@@ -1,14 +1,16 @@
 //! Carries out what the fleet decides, and tells of it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use super::guardian::Guardian;
+use super::health::PageBeats;
 use super::launch::{LaunchError, Launched, Which};
 use super::obituary::Sequel;
 use super::{Bypass, Process, Supervisor};
-use crate::clock;
+use crate::clock::{self, Pulse};
 use crate::link::orders::{Attachment, Order};
 use crate::policy::{
     Action, Cause, Event, Failure, Finish, Note, Slot, StopStep, WorkerId, WorkerLife,
@@ -96,6 +98,7 @@ impl Supervisor {
         }
         let expects = self.parts.launcher.expects;
         let started = clock::now();
+        let heard = Arc::new(Pulse::new(started));
         let upstream = private.as_ref().map(|private| private.upstream.clone());
         let watched =
             private.zip(notify).map(|(private, socket)| self.watch(worker, pid, private, socket));
@@ -103,14 +106,16 @@ impl Supervisor {
             child: spawned.child,
             slot,
             started,
-            load: std::sync::Arc::clone(&load),
+            load: Arc::clone(&load),
+            page_beats: PageBeats::Yes,
+            heard: Arc::clone(&heard),
             dialect: None,
             runtime: None,
             bypass: Bypass::Check(started + super::BYPASS_CHECK),
             watched,
         };
         self.processes.insert(worker, process);
-        let attachment = Attachment { worker, pid, channel, token, load, expects, upstream };
+        let attachment = Attachment { worker, pid, channel, token, load, expects, heard, upstream };
         self.order(Order::Attach(attachment));
         tracing::debug!(%worker, %slot, pid, "worker started");
         self.on(Event::Spawned { worker });
@@ -160,7 +165,10 @@ impl Supervisor {
     fn tell(&mut self, note: Note) {
         match note {
             Note::Restarting { failure, delay, failures } => {
-                self.restarts.count(failure.cause);
+                match self.lives.oom_victim {
+                    Some(victim) if victim == failure.worker => self.restarts.count_oom(),
+                    Some(_) | None => self.restarts.count(failure.cause),
+                }
                 let told = self.sequels.insert(failure.worker, Sequel::Restart { delay, failures });
                 debug_assert!(told.is_none(), "a worker dies once");
                 self.tell_of_no_process(failure, delay);
@@ -169,7 +177,11 @@ impl Supervisor {
                 tracing::debug!(%slot, worker = %old, %why, ?handover, "replacing a worker");
             }
             Note::Replaced { slot, old, new, why } => {
-                tracing::info!(%slot, old = %old, new = %new, "recycled ({why})");
+                self.restarts.count_recycle(why);
+                match self.lives.farewell(old) {
+                    Some(text) => tracing::info!(%old, %new, "recycled slot {slot}: {text}"),
+                    None => tracing::info!(%old, %new, "recycled slot {slot}: {why}"),
+                }
             }
             Note::SuccessorFailed { failure, delay } => {
                 self.sequels.insert(failure.worker, Sequel::Again { delay });

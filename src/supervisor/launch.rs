@@ -10,6 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::placeholder::{self, Values};
 use crate::config::{Config, WorkerOutput};
@@ -53,6 +54,10 @@ pub(crate) struct Launcher {
     pub(crate) instance: String,
     pub(crate) nofile: Option<Nofile>,
     pub(crate) credentials: Option<Credentials>,
+    /// How often a worker with a NOTIFY_SOCKET should say WATCHDOG=1, at least.
+    pub(crate) watchdog: Option<Duration>,
+    /// The bound of V8's old space in MiB, for Node workers whose user has set none.
+    pub(crate) heap_mib: Option<u64>,
     pub(crate) nice: i32,
     pub(crate) oom_score_adj: Option<i32>,
 }
@@ -222,6 +227,9 @@ impl Launcher {
             Expects::Upstream => {}
         }
         if let Some(private) = private {
+            if let Some(watchdog) = self.watchdog {
+                set("WATCHDOG_USEC", watchdog.as_micros().to_string().into());
+            }
             set("NOTIFY_SOCKET", format!("@{}", self.notify_name(which.worker)).into());
             if let Some(port) = private.port() {
                 set("PORT", port.to_string().into());
@@ -238,10 +246,7 @@ impl Launcher {
             }
         }
         if let Some(preload) = &self.preload {
-            environment
-                .extend(self.told.iter().map(|(name, value)| ((*name).into(), value.clone())));
-            let options = environment.entry("NODE_OPTIONS".into()).or_default();
-            *options = with_preload(options, preload, &self.arguments);
+            self.tell_node(&mut environment, preload);
         }
         c_strings(environment.iter().map(|(name, value)| {
             let mut pair = name.clone();
@@ -249,6 +254,18 @@ impl Launcher {
             pair.push(value);
             pair
         }))
+    }
+}
+
+impl Launcher {
+    /// What Node processes are told besides.
+    fn tell_node(&self, environment: &mut BTreeMap<OsString, OsString>, preload: &PreloadFlag) {
+        environment.extend(self.told.iter().map(|(name, value)| ((*name).into(), value.clone())));
+        let options = environment.entry("NODE_OPTIONS".into()).or_default();
+        *options = with_preload(options, preload, &self.arguments);
+        if let Some(mib) = self.heap_mib.filter(|_| !sets_heap(options, &self.arguments)) {
+            options.push(format!(" --max-old-space-size={mib}"));
+        }
     }
 }
 
@@ -297,6 +314,15 @@ fn with_preload(options: &OsStr, preload: &PreloadFlag, arguments: &[OsString]) 
     }
     all.push(flag);
     all
+}
+
+/// Whether the user bounds V8's heap already, in either spelling.
+fn sets_heap(options: &OsStr, arguments: &[OsString]) -> bool {
+    let names = |text: &OsStr| {
+        let text = text.to_string_lossy().replace('_', "-");
+        text.contains("--max-old-space-size") || text.contains("--max-heap-size")
+    };
+    names(options) || arguments.iter().any(|word| names(word))
 }
 
 /// A path as NODE_OPTIONS takes it: in double quotes, with `\` before `\` and `"`.
@@ -360,6 +386,20 @@ mod tests {
             with_preload(OsStr::new("--max-old-space-size=300"), &preload, &[]),
             "--max-old-space-size=300 --require /run/x/p.cjs"
         );
+    }
+
+    #[test]
+    fn a_heap_that_the_user_bounds_is_left_alone() {
+        for (options, words, set) in [
+            ("", "node server.js", false),
+            ("--max-old-space-size=300", "node server.js", true),
+            ("--trace-warnings --max_old_space_size=300", "node server.js", true),
+            ("", "node --max-old-space-size=300 server.js", true),
+            ("", "sh -c 'node --max-heap-size=300 server.js'", true),
+        ] {
+            let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+            assert_eq!(sets_heap(OsStr::new(options), &words), set, "{options} {words:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Reads the resident memory of processes.
+//! Reads the memory of processes: resident, and what is their own.
 
 use std::collections::BTreeMap;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use crate::sys::process;
 
 /// Resident bytes by pid; a process that is gone has none.
 pub(super) fn resident_bytes(pids: impl IntoIterator<Item = i32>) -> BTreeMap<i32, u64> {
@@ -17,9 +19,44 @@ pub(super) fn resident_bytes(pids: impl IntoIterator<Item = i32>) -> BTreeMap<i3
     pids.into_iter().filter_map(memory).collect()
 }
 
+/// The deepest tree of wrappers that is measured.
+const TREE_MAX: usize = 64;
+
+/// What a worker's whole tree holds of its own: anonymous memory, which nobody shares and the
+/// kernel cannot drop. None: nothing can be read, or the worker is gone.
+pub(super) fn own_bytes(pid: i32) -> Option<u64> {
+    let mut bytes = anonymous(pid)?;
+    let mut left = process::children(pid).unwrap_or_default();
+    for _ in 0..TREE_MAX {
+        let Some(child) = left.pop() else {
+            break;
+        };
+        bytes += anonymous(child).unwrap_or(0);
+        left.extend(process::children(child).unwrap_or_default());
+    }
+    Some(bytes)
+}
+
+fn anonymous(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kib * 1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_memory_grows_by_what_is_written_to() {
+        let own = nix::unistd::getpid().as_raw();
+        let before = own_bytes(own).expect("we live");
+        let written = vec![1_u8; 64 << 20];
+        let after = own_bytes(own).expect("we live");
+        assert!(after >= before + (48 << 20), "{before} {after} {}", written.len());
+        assert_eq!(own_bytes(i32::MAX), None);
+    }
 
     #[test]
     fn living_processes_have_memory_and_others_are_left_out() {

@@ -7,12 +7,14 @@
 
 mod act;
 pub mod guardian;
+mod health;
 pub(crate) mod launch;
 mod memory;
 mod notify;
 mod obituary;
 mod probe;
 mod readiness;
+mod recycle;
 pub mod request;
 pub(crate) mod restarts;
 mod signals;
@@ -27,20 +29,23 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::clock;
+use crate::clock::{self, Pulse};
 use crate::config::ReadyMin;
 use crate::link::orders::{OpenListener, Order, Report};
 use crate::logs::LogHandle;
 use crate::policy::{
-    Balance, Event, Finish, Fleet, ListenerId, Slot, StopKind, WorkerExit, WorkerId,
+    Balance, Event, Finish, Fleet, HangTimes, ListenerId, RecycleSettings, Slot, StopKind,
+    WorkerExit, WorkerId,
 };
 use crate::sys::child::{self, Child, Ended};
 use crate::sys::load::LoadPage;
 pub(crate) use act::explain;
 use guardian::Guardian;
+use health::{Health, PageBeats};
 use launch::Launcher;
 use obituary::{Obituary, Sequel};
 use readiness::{Sign, Watched};
+use recycle::Lives;
 use request::{Request, Startup};
 use restarts::Restarts;
 pub(crate) use signals::Signals;
@@ -62,6 +67,12 @@ pub(crate) struct Parts {
     pub(crate) balance: Arc<Mutex<Balance>>,
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) started: Instant,
+    /// When the reactor last went round.
+    pub(crate) pulse: Arc<Pulse>,
+    /// By what silence workers are judged.
+    pub(crate) hang_times: HangTimes,
+    /// When one that could go on is replaced.
+    pub(crate) recycling: RecycleSettings,
     pub(crate) terminal: Terminal,
     /// What a worker with a private listener must answer to be ready.
     pub(crate) ready_path: Option<String>,
@@ -104,6 +115,8 @@ pub(crate) struct Supervisor {
     announced: Announced,
     startup: Startup,
     restarts: Restarts,
+    health: Health,
+    lives: Lives,
     stops: Vec<Instant>,
     /// What follows the deaths that are still to be told of.
     sequels: BTreeMap<WorkerId, Sequel>,
@@ -130,6 +143,9 @@ struct Process {
     slot: Slot,
     started: Instant,
     load: Arc<LoadPage>,
+    page_beats: PageBeats,
+    /// Beats with its `ready` and `load` messages.
+    heard: Arc<Pulse>,
     dialect: Option<&'static str>,
     runtime: Option<String>,
     bypass: Bypass,
@@ -149,6 +165,8 @@ enum Bypass {
 impl Supervisor {
     pub(crate) fn new(parts: Parts) -> Self {
         let (signs_in, signs) = readiness::signs();
+        let lives = Lives::new(parts.recycling);
+        let health = Health::new(parts.hang_times, lives.interval(), parts.started);
         Self {
             parts,
             processes: BTreeMap::new(),
@@ -162,6 +180,8 @@ impl Supervisor {
             announced: Announced::Nothing,
             startup: Startup::Pending,
             restarts: Restarts::default(),
+            health,
+            lives,
             stops: Vec::new(),
             sequels: BTreeMap::new(),
             denied: BTreeSet::new(),
@@ -214,11 +234,13 @@ impl Supervisor {
             Bypass::Check(at) => Some(at),
             Bypass::Settled => None,
         });
-        checks.chain(self.parts.fleet.deadline()).min()
+        checks.chain(self.parts.fleet.deadline()).chain(self.health.due()).min()
     }
 
     fn tick(&mut self) {
-        self.look_for_bypasses(clock::now());
+        let now = clock::now();
+        self.look_for_bypasses(now);
+        self.check_health(now);
         self.on(Event::Tick);
     }
 
@@ -287,7 +309,8 @@ impl Supervisor {
             Ended::Code(code) => WorkerExit::Code(code),
             Ended::Signal(signal) => WorkerExit::Signal(signal),
         };
-        self.expect_last_words(worker, process.slot, exit);
+        let killer = self.killer_of(worker, exit);
+        self.expect_last_words(worker, process.slot, (exit, killer));
         self.on(Event::Exited { worker, exit });
     }
 
@@ -315,6 +338,9 @@ impl Supervisor {
                 self.bypassed(worker, &why, place.as_deref());
             }
             Report::Faulted { worker, error } => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.page_beats = PageBeats::No;
+                }
                 tracing::warn!(%worker, %error, "the Node preload failed; the app runs without it");
             }
             Report::Opened(listener) => {

@@ -16,6 +16,8 @@ pub(super) struct Obituary {
     slot: Slot,
     exit: WorkerExit,
     last_words: String,
+    /// What ended it, where that is known from outside.
+    killer: Option<String>,
 }
 
 /// What follows a death; told in the same line.
@@ -39,18 +41,24 @@ fn last_lines(words: &LastWords) -> String {
 
 impl Supervisor {
     /// Begins to gather what a dead worker wrote last; [`Supervisor::bury`] tells of it.
-    pub(super) fn expect_last_words(&mut self, worker: WorkerId, slot: Slot, exit: WorkerExit) {
+    pub(super) fn expect_last_words(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        how: (WorkerExit, Option<String>),
+    ) {
+        let (exit, killer) = how;
         let words = self.parts.logs.finish(worker);
         self.obituaries.spawn(async move {
             // The sender is dropped only when the log thread has ended; then there are no words.
             let words = words.await.unwrap_or_default();
-            Obituary { worker, slot, exit, last_words: last_lines(&words) }
+            Obituary { worker, slot, exit, last_words: last_lines(&words), killer }
         });
     }
 
     /// Tells of a dead worker.
     pub(super) fn bury(&mut self, obituary: Obituary) {
-        let Obituary { worker, slot, exit, last_words } = obituary;
+        let Obituary { worker, slot, exit, last_words, killer } = obituary;
         let sequel = self.sequels.remove(&worker).unwrap_or(Sequel::Wanted);
         match sequel {
             Sequel::Wanted => {
@@ -60,8 +68,8 @@ impl Supervisor {
             Sequel::Restart { delay, failures } => {
                 let restart_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(
-                    %worker, %slot, %exit, failures, restart_in_ms, last_output = last_words,
-                    "worker crashed, restarting"
+                    %worker, %slot, %exit, killer, failures, restart_in_ms,
+                    last_output = last_words, "worker crashed, restarting"
                 );
             }
             Sequel::Again { delay } => {

@@ -42,6 +42,8 @@ pub(super) struct Watched {
     pub(super) status: Option<String>,
     /// Its last WATCHDOG=1.
     pub(super) alive_at: Option<Instant>,
+    /// How often it has said so.
+    pub(super) beats: u64,
 }
 
 impl Watched {
@@ -88,7 +90,8 @@ impl Supervisor {
         let heard = notify::hear(socket, worker, pid, self.signs_in.clone());
         let notify = self.watchers.spawn(heard);
         let probes = vec![probe];
-        Watched { private, elsewhere: None, probes, notify, status: None, alive_at: None }
+        let (status, alive_at) = (None, None);
+        Watched { private, elsewhere: None, probes, notify, status, alive_at, beats: 0 }
     }
 
     /// Tries another place besides; only an answer over HTTP shows that it serves there.
@@ -142,7 +145,10 @@ impl Supervisor {
                 self.order(Order::Drain { worker, until });
             }
             Notice::Status(status) => watched.status = Some(status),
-            Notice::Watchdog => watched.alive_at = Some(clock::now()),
+            Notice::Watchdog => {
+                watched.alive_at = Some(clock::now());
+                watched.beats += 1;
+            }
             Notice::Extend(by) => self.on(Event::Extend { worker, by }),
             Notice::Barrier => {}
         }

@@ -194,10 +194,20 @@ pub struct WorkerStatus {
     pub limit: u32,
     /// Its bound on open connections.
     pub max_connections: u32,
+    /// Its heartbeat is late: it gets nothing new, unless most workers are so.
+    #[serde(default)]
+    pub stalled: bool,
+    /// It fails what it is given, and gets nothing for this long, unless most workers are so.
+    #[serde(default)]
+    pub ejected_ms: Option<u64>,
     /// Restarts of this slot after failures.
     pub restarts: u32,
     /// Exchanges it has finished, as it reports.
     pub requests: u64,
+    /// Memory of its own, all its processes, when last measured; only where `memory.soft` bounds
+    /// it.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
     /// Resident memory of its process.
     pub rss_bytes: u64,
     /// Worst event-loop delay of the last second.
@@ -232,6 +242,18 @@ pub struct Totals {
     pub shed: u64,
     /// Restarts after failures.
     pub restarts: u64,
+    /// Workers replaced that could have gone on.
+    #[serde(default)]
+    pub recycles: u64,
+    /// How often a worker was found stalled.
+    #[serde(default)]
+    pub stalls: u64,
+    /// How often a worker was ejected.
+    #[serde(default)]
+    pub ejections: u64,
+    /// How often more than half of the workers were stalled or ejected, and all got work again.
+    #[serde(default)]
+    pub panics: u64,
     /// Log lines that found no room.
     pub dropped_log_lines: u64,
 }

@@ -14,8 +14,8 @@ use super::{Process, Supervisor, memory};
 use crate::clock;
 use crate::link::orders::Order;
 use crate::policy::{
-    Event, ListenerView, LiveWorker, Phase, SlotState, SlotView, Standing, StopKind, Tally,
-    WorkerLife, WorkerView,
+    Event, ListenerView, LiveWorker, Phase, SlotState, SlotView, Stalled, Standing, StopKind,
+    Tally, WorkerLife, WorkerView,
 };
 
 impl Supervisor {
@@ -159,10 +159,13 @@ impl Supervisor {
             status.streams = account.streams;
             (status.open, status.active) = self.counts_now(account);
             status.unacked = account.unacked;
+            status.stalled = account.stalled == Stalled::Yes;
+            status.ejected_ms = account.ejected.map(|until| millis(until, now));
             status.accepted = account.accepted;
             status.limit = account.bounds.limit.get();
             status.max_connections = account.bounds.max_connections.get();
         }
+        status.memory_bytes = self.lives.memory_of(live.worker);
         if let Some(process) = self.processes.get(&live.worker) {
             fill_from_process(now, &mut status, process);
         }
@@ -195,6 +198,10 @@ impl Supervisor {
             requests: tally.leased,
             shed: tally.shed.total(),
             restarts: slots.iter().map(|slot| u64::from(slot.restarts)).sum(),
+            recycles: self.restarts.recycled_by_reason().map(|(_, count)| count).sum(),
+            stalls: self.health.stalls,
+            ejections: tally.ejections,
+            panics: tally.panics,
             dropped_log_lines: dropped.own + dropped.workers,
         }
     }
@@ -272,6 +279,9 @@ fn blank(slot: u16, state: String, view: Option<&SlotView>) -> WorkerStatus {
         accepted: 0,
         limit: 0,
         max_connections: 0,
+        stalled: false,
+        ejected_ms: None,
+        memory_bytes: None,
         restarts: view.map_or(0, |view| view.restarts),
         requests: 0,
         rss_bytes: 0,

@@ -60,6 +60,8 @@ pub struct Page {
     pub pid: u32,
     /// Whether the worker says that it drains.
     pub draining: bool,
+    /// Whether it can be debugged now, and so may stand still.
+    pub inspected: bool,
 }
 
 // SAFETY: the mapping belongs to this value alone and is only read, through atomics.
@@ -153,6 +155,7 @@ impl Page {
             finished: count(fields[9]),
             pid: u32::try_from(count(fields[10])).unwrap_or(0),
             draining: count(fields[11]) & 1 == 1,
+            inspected: count(fields[11]) & 2 == 2,
         }
     }
 }
@@ -199,6 +202,7 @@ mod tests {
             finished: 40,
             pid: 77,
             draining: true,
+            inspected: false,
         };
         assert_eq!(read, expected);
     }

@@ -17,6 +17,7 @@ pub mod program;
 pub mod signals;
 pub mod socket;
 pub mod spawn;
+pub mod thread;
 pub mod usage;
 pub mod wait;
 

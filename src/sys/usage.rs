@@ -17,6 +17,8 @@ pub struct CgroupUsage {
     pub throttling: Option<Throttling>,
     /// Memory without inactive file cache, which the kernel drops before it kills anybody.
     pub memory_bytes: Option<u64>,
+    /// How many processes the kernel has killed in it for want of memory.
+    pub oom_kills: Option<u64>,
 }
 
 /// How often the CPU quota was spent.
@@ -58,6 +60,8 @@ fn usage(hierarchies: &[Hierarchy], read: impl Fn(&Path) -> Option<String>) -> C
                 field(&stat, "total_inactive_file").or_else(|| field(&stat, "inactive_file"));
             usage.memory_bytes = Some(current.saturating_sub(inactive.unwrap_or(0)));
         }
+        let events = nearest("memory.events").or_else(|| nearest("memory.oom_control"));
+        usage.oom_kills = events.and_then(|text| field(&text, "oom_kill")).or(usage.oom_kills);
     }
     usage
 }
@@ -122,6 +126,7 @@ mod tests {
             ("/c/app/cpu.stat", cpu),
             ("/c/app/memory.current", "1000\n"),
             ("/c/app/memory.stat", "anon 1\ninactive_file 300\nactive_file 5\n"),
+            ("/c/app/memory.events", "low 0\noom 3\noom_kill 2\n"),
             ("/c/memory.current", "9000\n"),
         ];
         let throttling = Throttling {
@@ -133,6 +138,7 @@ mod tests {
             cpu_time: Some(Duration::from_millis(2500)),
             throttling: Some(throttling),
             memory_bytes: Some(700),
+            oom_kills: Some(2),
         };
         check(&[&["/c/app", "/c"]], &files, expected);
     }
@@ -144,6 +150,7 @@ mod tests {
             ("/acct/cpuacct.usage", "123000000\n"),
             ("/mem/memory.usage_in_bytes", "500\n"),
             ("/mem/memory.stat", "inactive_file 1\ntotal_inactive_file 600\n"),
+            ("/mem/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
         ];
         let throttling =
             Throttling { periods: 7, throttled_periods: 1, throttled: Duration::from_micros(9) };
@@ -151,6 +158,7 @@ mod tests {
             cpu_time: Some(Duration::from_millis(123)),
             throttling: Some(throttling),
             memory_bytes: Some(0),
+            oom_kills: Some(1),
         };
         check(&[&["/cpu"], &["/acct"], &["/mem"]], &files, expected);
     }

@@ -77,6 +77,13 @@ fn every_key_has_a_bound_or_a_set_of_words() {
         ("workers.give_up=25h", "workers.give_up: 25h is above 1day"),
         ("workers.nice=20", "workers.nice: 20 is above 19"),
         ("workers.oom_score_adj=-1001", "workers.oom_score_adj: -1001 is below -1000"),
+        ("workers.stall=1s", "workers.stall: 1s is below 1s 500ms"),
+        ("workers.hang=1s", "workers.hang: 1s is below workers.stall, 2s"),
+        ("workers.max_requests=0", "workers.max_requests: 0 is below 1"),
+        ("workers.max_age=500ms", "workers.max_age: 500ms is below 1s"),
+        ("memory.soft=1KiB", "memory.soft: 1KiB is below 1MiB"),
+        ("workers.eject_after=0", "workers.eject_after: 0 is below 1"),
+        ("workers.eject_time=301s", "workers.eject_time: 301s is above 5m"),
         ("queue.max=-1", "queue.max: -1 is below 0"),
         ("queue.timeout=0s", "queue.timeout: 0s is below 1ms"),
         (

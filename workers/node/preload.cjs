@@ -75,6 +75,7 @@ function guarded(work, ...args) {
 const [VERSION, SEEN, OPEN, ACTIVE, BEAT, DELAY, UTILISATION] = [0, 1, 2, 3, 4, 5, 6];
 const [HEAP_USED, HEAP_LIMIT, FINISHED, PID, FLAGS, VERSION_AGAIN] = [7, 8, 9, 10, 11, 15];
 const FLAG_DRAINING = 1;
+const FLAG_INSPECTED = 2;
 
 const page = new Float64Array(16);
 let pageFd = -1;
@@ -91,6 +92,7 @@ function startLoadPage(fd) {
   if (!stat.isFile() || stat.nlink !== 0 || stat.size !== 4096) return;
   const { eventLoopUtilization } = require('perf_hooks').performance;
   const { getHeapStatistics } = require('v8');
+  const isInspected = inspection();
   let before = eventLoopUtilization();
   let [last, ticks, latest] = [monotonicMs(), 0, 0];
   const beat = () => {
@@ -102,6 +104,8 @@ function startLoadPage(fd) {
     const heap = getHeapStatistics();
     page[HEAP_USED] = heap.used_heap_size;
     page[HEAP_LIMIT] = heap.heap_size_limit;
+    if (isInspected()) page[FLAGS] |= FLAG_INSPECTED;
+    else page[FLAGS] &= ~FLAG_INSPECTED;
     writePage();
   };
   // Not monitorEventLoopDelay: it forgets whatever blocks between a reset and the next tick.
@@ -116,6 +120,17 @@ function startLoadPage(fd) {
   pageFd = fd;
   setInterval(guarded, TICK_INTERVAL_MS, tick).unref();
   beat();
+}
+
+/** Tells whether a debugger may hold the process still: then its silence means nothing. */
+function inspection() {
+  try {
+    const { url } = require('inspector');
+    return () => url() !== undefined;
+  } catch {
+    // Built without, or forbidden by the permission model.
+    return () => false;
+  }
 }
 
 function monotonicMs() {

@@ -160,7 +160,12 @@ async fn exchange(
         let respond = respond(front, download, about, held);
         let inbound = (&client.stream, &mut client.unread);
         let carry = upload::carry(front, inbound, &mut request.body, (&upstream.stream, &uploaded));
-        let watch = watch(front, &uploaded, &moved);
+        let watch = async {
+            tokio::select! {
+                reason = watch(front, &uploaded, &moved) => reason,
+                () = entry.forsaken() => Reason::WorkerHung,
+            }
+        };
         tokio::pin!(respond, carry, watch);
         tokio::select! {
             // The response first: whatever else happened, it tells most.

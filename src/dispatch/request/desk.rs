@@ -169,6 +169,12 @@ impl Desk {
         }
     }
 
+    /// As [`deliver`](Self::deliver), after a change that moved the next deadline.
+    pub(in crate::dispatch) fn deliver_soon(self: &Rc<Self>, grants: Vec<Grant>) {
+        self.moved.notify_one();
+        self.deliver(grants);
+    }
+
     /// Tells a waiter that it waited in vain.
     pub(in crate::dispatch) fn shed(&self, ticket: Ticket, reason: Shed) {
         if let Some(waiter) = self.waiters.borrow_mut().remove(&ticket) {

@@ -213,6 +213,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
         entry.at(worker);
         match attempt(front, client, request, (&mut place, leased, &entry)).await {
             Attempt::Answered(answered) => {
+                front.succeeded(worker);
                 // The worker has finished, whatever the client has taken by now.
                 drop(place);
                 return finish(front, client, request, answered).await;
@@ -229,10 +230,12 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                 front.count_retry(failure, reason);
             }
             Attempt::Aborted(reason) => {
+                front.note_end(worker, reason);
                 front.note(request, Outcome::aborted(reason));
                 return After::Gone;
             }
             Attempt::Tunnelled { bytes } => {
+                front.succeeded(worker);
                 front.note(request, Outcome::answered(101, bytes));
                 return After::Gone;
             }
@@ -241,6 +244,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                 return After::Gone;
             }
             Attempt::Refused { status, reason } => {
+                front.note_end(worker, reason);
                 return front.answer_failure(client, request, (status, reason)).await;
             }
         }

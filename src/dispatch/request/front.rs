@@ -25,7 +25,7 @@ use crate::http::{HeadLimits, RequestHead, Trust, TrustedPeers};
 use crate::link::orders::Upstream as Address;
 use crate::link::said::ServerKey;
 use crate::metrics::{self, Held, Holding, InFlightState, Recorder};
-use crate::policy::{ListenerId, SplitMix64, Standing, WorkerId};
+use crate::policy::{EjectionSettings, Ejections, ListenerId, SplitMix64, Standing, WorkerId};
 
 /// How much is read at once. A larger read saves system calls for pages of hundreds of KiB.
 pub(super) const SCRATCH: usize = 64 * 1024;
@@ -36,6 +36,8 @@ pub(crate) struct FrontSettings {
     pub(crate) request: RequestSettings,
     /// Client connections at once.
     pub(crate) max_clients: usize,
+    /// When a worker that fails gets nothing for a while.
+    pub(crate) ejection: EjectionSettings,
     pub(crate) seed: u64,
 }
 
@@ -53,6 +55,7 @@ pub(in crate::dispatch) struct Front {
     pub(super) pool: Pool,
     pub(super) budget: Budget,
     pub(super) retries: RefCell<RetryBudget>,
+    pub(super) ejections: RefCell<Ejections>,
     reactor: Weak<RefCell<Reactor>>,
     scratch: RefCell<Box<[u8]>>,
     random: RefCell<SplitMix64>,
@@ -75,6 +78,8 @@ pub(in crate::dispatch) struct Exchange {
     pub(super) state: Cell<InFlightState>,
     /// None while it waits for a lease.
     pub(in crate::dispatch) worker: Cell<Option<WorkerId>>,
+    /// Told when its worker hangs.
+    forsaken: Notify,
 }
 
 /// An entry among those in flight, for as long as this lives.
@@ -83,6 +88,13 @@ pub(super) struct InFlight {
     number: u64,
     exchange: Rc<Exchange>,
     all: Rc<RefCell<BTreeMap<u64, Rc<Exchange>>>>,
+}
+
+impl Exchange {
+    /// Tells the client's task that its worker hangs.
+    pub(super) fn let_go(&self) {
+        self.forsaken.notify_one();
+    }
 }
 
 /// One client connection more, for as long as this lives.
@@ -110,7 +122,7 @@ impl Front {
         reactor: Weak<RefCell<Reactor>>,
     ) -> Self {
         let (desk, recorder) = shared;
-        let FrontSettings { request, max_clients, seed } = settings;
+        let FrontSettings { request, max_clients, ejection, seed } = settings;
         let limits = request.limits;
         Self {
             heads: HeadLimits {
@@ -127,6 +139,7 @@ impl Front {
             pool: Pool::default(),
             budget: Budget::new(limits.response_buffer_total, limits.response_buffer),
             retries: RefCell::new(RetryBudget::new(crate::clock::now())),
+            ejections: RefCell::new(Ejections::new(ejection)),
             settings: request,
             reactor,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
@@ -232,6 +245,7 @@ impl Front {
             client,
             state: Cell::new(InFlightState::Queued),
             worker: Cell::new(None),
+            forsaken: Notify::new(),
         });
         self.in_flight.borrow_mut().insert(number, Rc::clone(&exchange));
         InFlight { number, exchange, all: Rc::clone(&self.in_flight) }
@@ -294,6 +308,7 @@ impl Front {
             }
             Failure::Lost => drop(held),
         }
+        self.failed(now, worker);
         if let Some(reactor) = self.reactor() {
             reactor.borrow_mut().look_after(now, worker);
         }
@@ -326,6 +341,7 @@ impl Front {
     /// A worker leaves or is gone: nothing is kept for it.
     pub(in crate::dispatch) fn forget_worker(&self, worker: WorkerId) {
         self.pool.forget(worker);
+        self.ejections.borrow_mut().forget(worker);
     }
 
     /// A number from `low` to `high`, both included.
@@ -356,6 +372,11 @@ impl InFlight {
     /// It has come this far.
     pub(super) fn is(&self, state: InFlightState) {
         self.exchange.state.set(state);
+    }
+
+    /// Returns when the worker that has it hangs and the client is to be let go.
+    pub(super) async fn forsaken(&self) {
+        self.exchange.forsaken.notified().await;
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) mod desk;
 mod download;
 mod ending;
 mod exchange;
+mod failing;
 mod fetch;
 mod frames;
 mod front;

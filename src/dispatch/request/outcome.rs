@@ -19,6 +19,7 @@ pub(super) enum Reason {
     BadResponse,
     ResponseTimeout,
     ResponseIdle,
+    WorkerHung,
     ClientGone,
     ClientGoneQueued,
     ResponseCut,
@@ -98,7 +99,7 @@ impl Reason {
             | Self::WorkerLost
             | Self::BadResponse
             | Self::ResponseCut => 502,
-            Self::ResponseTimeout | Self::ResponseIdle => 504,
+            Self::ResponseTimeout | Self::ResponseIdle | Self::WorkerHung => 504,
             // No answer reaches these; 499 is what balancers log for them.
             Self::ClientGone | Self::ClientGoneQueued => 499,
         }
@@ -116,10 +117,33 @@ impl Reason {
             | Self::BadResponse
             | Self::ResponseCut
             | Self::ResponseTimeout
-            | Self::ResponseIdle => true,
+            | Self::ResponseIdle
+            | Self::WorkerHung => true,
             Self::Refused(_) | Self::BodyTooLarge | Self::ClientGone | Self::ClientGoneQueued => {
                 false
             }
+        }
+    }
+
+    /// Whether it says that the worker fails what it is given: by what it does, not by how long it
+    /// takes.
+    pub(super) fn is_workers(self) -> bool {
+        match self {
+            Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::WorkerLost
+            | Self::BadResponse
+            | Self::ResponseCut => true,
+            Self::Refused(_)
+            | Self::Shed(_)
+            | Self::HeaderTimeout
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::ResponseTimeout
+            | Self::ResponseIdle
+            | Self::WorkerHung
+            | Self::ClientGone
+            | Self::ClientGoneQueued => false,
         }
     }
 
@@ -138,6 +162,7 @@ impl Reason {
             Self::ResponseCut => "response_cut",
             Self::ResponseTimeout => "response_timeout",
             Self::ResponseIdle => "response_idle",
+            Self::WorkerHung => "worker_hung",
             Self::ClientGone => "client_gone",
             Self::ClientGoneQueued => "client_gone_queued",
         }
@@ -156,6 +181,7 @@ impl Reason {
             Self::ResponseCut,
             Self::ResponseTimeout,
             Self::ResponseIdle,
+            Self::WorkerHung,
             Self::ClientGone,
             Self::ClientGoneQueued,
         ];
@@ -173,7 +199,8 @@ impl Reason {
             | Self::BodyTimeout
             | Self::ConnectTimeout
             | Self::ResponseTimeout
-            | Self::ResponseIdle => "timeout",
+            | Self::ResponseIdle
+            | Self::WorkerHung => "timeout",
             Self::ConnectFailed | Self::WorkerLost | Self::BadResponse | Self::ResponseCut => {
                 "failure"
             }

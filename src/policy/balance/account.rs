@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use super::{Load, Mode, Stalled, Standing, UNACKED_WINDOW, WorkerBounds, WorkerView};
+use super::{Load, Mode, Panic, Stalled, Standing, UNACKED_WINDOW, WorkerBounds, WorkerView};
 use crate::policy::{ListenerId, WorkerId};
 
 /// One worker's counts. In-flight is counted here (a lease says when it ends); open is counted by
@@ -14,6 +14,10 @@ pub(super) struct Account {
     pub(super) bounds: WorkerBounds,
     pub(super) standing: Standing,
     pub(super) stalled: Stalled,
+    /// Set while the worker gets nothing because it failed what it was given.
+    pub(super) ejected: Option<Instant>,
+    /// The pool's: then neither of the two above counts.
+    pub(super) panic: Panic,
     serves: Vec<Service>,
     in_flight: u32,
     streams: u32,
@@ -26,6 +30,8 @@ pub(super) struct Account {
     load: Load,
     /// Connections it has taken, in all its life.
     accepted: u64,
+    leased: u64,
+    released: u64,
     /// Number of the last dispatch to this worker; 0 before the first.
     last_dispatch: u64,
 }
@@ -45,6 +51,8 @@ impl Account {
             bounds,
             standing: Standing::Starting,
             stalled: Stalled::No,
+            ejected: None,
+            panic: Panic::No,
             serves: Vec::new(),
             in_flight: 0,
             streams: 0,
@@ -53,6 +61,8 @@ impl Account {
             sent: 0,
             load: Load::default(),
             accepted: 0,
+            leased: 0,
+            released: 0,
             last_dispatch: 0,
         }
     }
@@ -74,7 +84,7 @@ impl Account {
 
     /// Whether clients that came for this worker may wait for it.
     pub(super) fn is_worth_waiting_for(&self, listener: ListenerId) -> bool {
-        self.standing == Standing::Ready && self.service(listener).is_some()
+        self.is_available() && self.service(listener).is_some()
     }
 
     /// Whether only its open connections keep this worker from getting more of `listener`.
@@ -86,17 +96,25 @@ impl Account {
             })
     }
 
-    /// Smaller gets the next dispatch: least load first, then least recently dispatched.
-    pub(super) fn rank(&self, mode: Mode) -> (u32, u32, u64) {
-        match mode {
-            Mode::Request => (self.in_flight, 0, self.last_dispatch),
-            Mode::Connection => (self.open(), self.load.active, self.last_dispatch),
-        }
+    /// Smaller gets the next dispatch: those in order before those that only a panic lets in (a
+    /// hung worker holds little, and would draw everything), then least load, then least recently
+    /// dispatched.
+    pub(super) fn rank(&self, mode: Mode) -> (bool, u32, u32, u64) {
+        let (load, tie) = match mode {
+            Mode::Request => (self.in_flight, 0),
+            Mode::Connection => (self.open(), self.load.active),
+        };
+        (self.is_out(), load, tie, self.last_dispatch)
     }
 
     /// Smaller gets the next stream: least of everything that it holds.
-    pub(super) fn stream_rank(&self) -> (u32, u64) {
-        (self.in_flight.saturating_add(self.streams), self.last_dispatch)
+    pub(super) fn stream_rank(&self) -> (bool, u32, u64) {
+        (self.is_out(), self.in_flight.saturating_add(self.streams), self.last_dispatch)
+    }
+
+    /// Whether it should get nothing although it is ready.
+    pub(super) fn is_out(&self) -> bool {
+        self.stalled == Stalled::Yes || self.ejected.is_some()
     }
 
     /// Client connections handed to this worker and not known to be closed.
@@ -113,7 +131,10 @@ impl Account {
     pub(super) fn take(&mut self, mode: Mode, dispatch: u64) {
         self.dispatched(dispatch);
         match mode {
-            Mode::Request => self.in_flight += 1,
+            Mode::Request => {
+                self.in_flight += 1;
+                self.leased += 1;
+            }
             Mode::Connection => {
                 self.unacked += 1;
                 self.sent += 1;
@@ -133,6 +154,7 @@ impl Account {
     /// One exchange less, that the worker never had.
     pub(super) fn take_back(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.released += 1;
     }
 
     /// Counts one more stream, if there may be one.
@@ -192,6 +214,7 @@ impl Account {
             self.standing = Standing::Starting;
         }
         self.stalled = Stalled::No;
+        self.ejected = None;
         self.serves.clear();
         self.unacked = 0;
         self.window = UNACKED_WINDOW;
@@ -237,6 +260,7 @@ impl Account {
             bounds: self.bounds,
             standing: self.standing,
             stalled: self.stalled,
+            ejected: self.ejected,
             in_flight: self.in_flight,
             streams: self.streams,
             unacked: self.unacked,
@@ -244,11 +268,13 @@ impl Account {
             active: self.load.active,
             sent: self.sent,
             accepted: self.accepted,
+            leased: self.leased,
+            released: self.released,
         }
     }
 
     fn is_available(&self) -> bool {
-        self.standing == Standing::Ready && self.stalled == Stalled::No
+        self.standing == Standing::Ready && (!self.is_out() || self.panic == Panic::Yes)
     }
 
     fn has_room(&self, mode: Mode) -> bool {

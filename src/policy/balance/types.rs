@@ -111,6 +111,14 @@ pub enum Stalled {
     No,
 }
 
+/// Whether so many ready workers are stalled or ejected that neither counts any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Panic {
+    Yes,
+    #[default]
+    No,
+}
+
 /// Where a worker is in its life, as far as dispatch cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -138,6 +146,8 @@ pub struct WorkerView {
     pub bounds: WorkerBounds,
     pub standing: Standing,
     pub stalled: Stalled,
+    /// Until when it gets nothing because it failed what it was given.
+    pub ejected: Option<Instant>,
     /// Exchanges leased to it (request mode).
     pub in_flight: u32,
     /// Exchanges that last for as long as their clients stay, counted apart (request mode).
@@ -152,6 +162,10 @@ pub struct WorkerView {
     pub sent: u64,
     /// Connections it has taken in all its life (connection mode).
     pub accepted: u64,
+    /// Exchanges it was given in all its life (request mode).
+    pub leased: u64,
+    /// Of those, ended.
+    pub released: u64,
 }
 
 /// What became of everything so far, whoever has it now.
@@ -165,6 +179,10 @@ pub struct Tally {
     pub refused: u64,
     /// Turned away by the master.
     pub shed: ShedTally,
+    /// How often a worker was ejected.
+    pub ejections: u64,
+    /// How often more than half of the ready workers were stalled or ejected.
+    pub panics: u64,
 }
 
 /// What was turned away so far, by reason.

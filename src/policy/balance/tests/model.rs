@@ -17,6 +17,7 @@ pub(super) struct ModelWorker {
     pub(super) bounds: WorkerBounds,
     pub(super) standing: Standing,
     pub(super) stalled: Stalled,
+    pub(super) ejected: Option<Instant>,
     /// Listeners served, each with the end of a refusal.
     pub(super) serves: BTreeMap<ListenerId, Option<Instant>>,
     /// Exchanges it works on.
@@ -58,6 +59,7 @@ impl Model {
             bounds,
             standing: Standing::Starting,
             stalled: Stalled::No,
+            ejected: None,
             serves: BTreeMap::new(),
             leases: Vec::new(),
             streams: 0,
@@ -73,8 +75,26 @@ impl Model {
 
     pub(super) fn eligible(&self, listener: ListenerId) -> Vec<WorkerId> {
         let mode = self.listeners[&listener].mode;
-        let able = self.workers.iter().filter(|(_, worker)| worker.can_take(listener, mode));
+        let able = self
+            .workers
+            .iter()
+            .filter(|(_, worker)| self.is_in(worker) && worker.can_take(listener, mode));
         able.map(|(&id, _)| id).collect()
+    }
+
+    /// Whether it is in order, or more than half of those ready are not.
+    fn is_in(&self, worker: &ModelWorker) -> bool {
+        let ready = || self.workers.values().filter(|it| it.standing == Standing::Ready);
+        let out = ready().filter(|it| it.is_out()).count();
+        !worker.is_out() || out * 2 > ready().count()
+    }
+
+    /// Of these, those in order, if there are any.
+    fn preferred(&self, mut of: Vec<WorkerId>) -> Vec<WorkerId> {
+        if of.iter().any(|id| !self.workers[id].is_out()) {
+            of.retain(|id| !self.workers[id].is_out());
+        }
+        of
     }
 
     /// Those of the eligible workers who may serve somebody with this wish.
@@ -84,7 +104,9 @@ impl Model {
             Wish::Any => {}
             Wish::Only(only) => {
                 let serves = |worker: &ModelWorker| {
-                    worker.standing == Standing::Ready && worker.serves.contains_key(&listener)
+                    worker.standing == Standing::Ready
+                        && self.is_in(worker)
+                        && worker.serves.contains_key(&listener)
                 };
                 if self.workers.get(&only).is_some_and(serves) {
                     eligible.retain(|&id| id == only);
@@ -109,7 +131,7 @@ impl Model {
         let able: Vec<WorkerId> = self
             .workers
             .iter()
-            .filter(|(_, worker)| worker.can_stream(listener))
+            .filter(|(_, worker)| self.is_in(worker) && worker.can_stream(listener))
             .map(|(&id, _)| id)
             .collect();
         let wished = match wish {
@@ -124,6 +146,7 @@ impl Model {
         let Some(given) = given else {
             return assert!(wished.is_empty(), "no stream, but {wished:?} may have one");
         };
+        let wished = self.preferred(wished);
         assert!(wished.contains(&given), "{given:?} is none of {wished:?}");
         assert_eq!(Some(held(&given)), wished.iter().map(held).min());
         self.dispatches += 1;
@@ -138,6 +161,8 @@ impl Model {
         let mode = self.listeners[&listener].mode;
         let eligible = self.allowed(listener, wish);
         assert!(eligible.contains(&worker), "{grant:?} to a worker that is not eligible");
+        let eligible = self.preferred(eligible);
+        assert!(eligible.contains(&worker), "{grant:?} to one that is out, and others are not");
         let best = eligible.iter().map(|id| self.workers[id].load(mode)).min();
         let worker = self.workers.get_mut(&worker).expect("eligible workers exist");
         assert_eq!(Some(worker.load(mode)), best, "{grant:?} not to the least loaded");
@@ -175,6 +200,12 @@ impl Model {
         self.grant(grant, waiter.0, waiter.2.map_or(Wish::Any, Wish::Only));
     }
 
+    pub(super) fn end_ejections(&mut self, now: Instant) {
+        for worker in self.workers.values_mut() {
+            worker.ejected = worker.ejected.filter(|&until| until > now);
+        }
+    }
+
     pub(super) fn end_refusals(&mut self, now: Instant) {
         for worker in self.workers.values_mut() {
             for refusal in worker.serves.values_mut() {
@@ -205,6 +236,7 @@ impl Model {
             assert_eq!(view.unacked as usize, worker.unacked.len(), "{view:?}");
             assert_eq!((view.open, view.active), (worker.open(), worker.said.active), "{view:?}");
             assert_eq!((view.standing, view.stalled), (worker.standing, worker.stalled));
+            assert_eq!(view.ejected, worker.ejected);
         }
         for (&id, listener) in &self.listeners {
             let view = balance.listener(id).expect("the listener is open");
@@ -224,7 +256,8 @@ impl Model {
             listener.waiters.iter().map(move |waiter| waiter.0 + timeout)
         });
         let refusals = self.workers.values().flat_map(|worker| worker.serves.values().flatten());
-        ages.chain(refusals.copied()).min()
+        let ejections = self.workers.values().filter_map(|worker| worker.ejected);
+        ages.chain(refusals.copied()).chain(ejections).min()
     }
 }
 
@@ -235,7 +268,6 @@ impl ModelWorker {
 
     fn can_stream(&self, listener: ListenerId) -> bool {
         self.standing == Standing::Ready
-            && self.stalled == Stalled::No
             && self.serves.get(&listener) == Some(&None)
             && self.streams < self.bounds.max_connections.get()
     }
@@ -268,10 +300,11 @@ impl ModelWorker {
                 self.unacked.len() < self.window && self.open() < self.bounds.max_connections.get()
             }
         };
-        self.standing == Standing::Ready
-            && self.stalled == Stalled::No
-            && self.serves.get(&listener) == Some(&None)
-            && has_room
+        self.standing == Standing::Ready && self.serves.get(&listener) == Some(&None) && has_room
+    }
+
+    fn is_out(&self) -> bool {
+        self.stalled == Stalled::Yes || self.ejected.is_some()
     }
 
     fn load(&self, mode: Mode) -> (usize, u32, u64) {

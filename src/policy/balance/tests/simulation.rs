@@ -78,7 +78,7 @@ impl Simulation {
         if self.balance.deadline().is_some_and(|at| at <= self.now) && self.random.below(4) > 0 {
             self.expire();
         }
-        match self.random.below(44) {
+        match self.random.below(46) {
             0 => self.join(),
             1 => self.lose_worker(),
             2 => self.unready(),
@@ -98,6 +98,7 @@ impl Simulation {
             26..36 => self.answer(),
             36..39 => self.stream(),
             39 => self.with_worker(Self::pause),
+            40 => self.eject(),
             _ => self.with_worker(Self::report),
         }
     }
@@ -166,7 +167,8 @@ impl Simulation {
             worker.standing = Standing::Starting;
         }
         (worker.sent, worker.said, worker.truth) = (0, Load::default(), Load::default());
-        (worker.stalled, worker.serves) = (Stalled::No, BTreeMap::new());
+        (worker.stalled, worker.ejected) = (Stalled::No, None);
+        worker.serves = BTreeMap::new();
         let lost = std::mem::take(&mut worker.unacked);
         worker.window = UNACKED_WINDOW as usize;
         let grants = self.balance.unready(self.now, id);
@@ -182,6 +184,14 @@ impl Simulation {
         let stalled = if self.random.below(3) == 0 { Stalled::Yes } else { Stalled::No };
         self.worker(id).stalled = stalled;
         let grants = self.balance.set_stalled(self.now, id, stalled);
+        self.settle(grants);
+    }
+
+    fn eject(&mut self) {
+        let Some(id) = self.any_worker() else { return };
+        let until = self.now + Duration::from_millis(1 + self.random.below(100));
+        self.worker(id).ejected = Some(until);
+        let grants = self.balance.eject(self.now, id, until);
         self.settle(grants);
     }
 
@@ -392,6 +402,7 @@ impl Simulation {
 
     fn expire(&mut self) {
         let Expired { shed, grants } = self.balance.expire(self.now);
+        self.model.end_ejections(self.now);
         self.settle(grants);
         for (id, ticket, why) in shed {
             assert_eq!(why, Shed::QueueTimeout);

@@ -1,0 +1,195 @@
+//! Looks at workers' signs of life, and acts on those who show none.
+//!
+//! A worker is judged only while it is ready, and only by what it has shown before: one that never
+//! had a heartbeat is not missed.
+
+use std::time::{Duration, Instant};
+
+use super::{Process, Supervisor};
+use crate::link::orders::{Clients, Forsaken, Order};
+use crate::policy::{
+    Cause, Event, Finding, HangTimes, Heartbeats, LiveWorker, Panic, Sign, Stalled, WorkerId,
+    WorkerLife, WorkerView,
+};
+use crate::sys::thread::{self, MainThread};
+
+/// The reactor beats every second and hears native workers; while it is later than this, nobody
+/// can be said to be silent.
+const REACTOR_LATE: Duration = Duration::from_secs(2);
+
+/// One WATCHDOG=1 may be all that a worker ever says; two are a heartbeat.
+const WATCHDOG_BEATS: u64 = 2;
+
+/// What control knows of its workers' health.
+#[derive(Debug)]
+pub(super) struct Health {
+    heartbeats: Heartbeats,
+    /// How often workers are looked at.
+    interval: Option<Duration>,
+    due: Option<Instant>,
+    /// How often a worker was found stalled.
+    pub(super) stalls: u64,
+    panic: Panic,
+}
+
+/// Whether the heartbeat of a worker's load page can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PageBeats {
+    Yes,
+    /// The preload said that something failed: its silence means nothing any more.
+    No,
+}
+
+impl Health {
+    /// `others` is how often something else about workers is due.
+    pub(super) fn new(times: HangTimes, others: Option<Duration>, now: Instant) -> Self {
+        let heartbeats = Heartbeats::new(times);
+        let interval = heartbeats.interval().into_iter().chain(others).min();
+        let due = interval.map(|interval| now + interval);
+        Self { heartbeats, interval, due, stalls: 0, panic: Panic::No }
+    }
+
+    /// When workers are next looked at.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+}
+
+impl Supervisor {
+    /// Looks at all workers, if it is time.
+    pub(super) fn check_health(&mut self, now: Instant) {
+        let Some(interval) = self.health.interval else {
+            return;
+        };
+        if self.health.due.is_some_and(|due| due > now) {
+            return;
+        }
+        self.health.due = Some(now + interval);
+        self.check_lives(now);
+        self.check_heartbeats(now);
+    }
+
+    fn check_heartbeats(&mut self, now: Instant) {
+        if self.parts.pulse.age(now) > REACTOR_LATE {
+            return;
+        }
+        let (accounts, panic) = self.accounts();
+        self.note_panic(panic);
+        let signs: Vec<(WorkerId, Sign)> = self
+            .parts
+            .fleet
+            .workers()
+            .map(|live| (live.worker, self.sign_of(&live, &accounts)))
+            .collect();
+        for finding in self.health.heartbeats.sample(now, signs) {
+            self.found(finding);
+        }
+    }
+
+    fn accounts(&self) -> (Vec<WorkerView>, Panic) {
+        let balance = crate::link::lock(&self.parts.balance);
+        (balance.workers().collect(), balance.panic())
+    }
+
+    fn sign_of(&self, live: &LiveWorker, accounts: &[WorkerView]) -> Sign {
+        let is_ready = matches!(live.state, WorkerLife::Ready { .. });
+        let Some(process) = self.processes.get(&live.worker).filter(|_| is_ready) else {
+            return Sign::Exempt;
+        };
+        let account = accounts.iter().find(|account| account.id == live.worker);
+        heartbeat(process).unwrap_or(match account {
+            Some(account) if account.in_flight > 0 => Sign::Progress(account.released),
+            Some(_) | None => Sign::Exempt,
+        })
+    }
+
+    fn found(&mut self, finding: Finding) {
+        match finding {
+            Finding::Stalled { worker } => {
+                self.health.stalls += 1;
+                let slot = self.slot_of(worker);
+                tracing::warn!(%worker, slot, "worker is stalled; it gets nothing new");
+                self.order(Order::SetStalled { worker, stalled: Stalled::Yes });
+            }
+            Finding::Recovered { worker, silent } => {
+                let (slot, silent_s) = (self.slot_of(worker), silent.as_secs_f64());
+                tracing::info!(%worker, slot, silent_s, "worker is alive again");
+                self.order(Order::SetStalled { worker, stalled: Stalled::No });
+            }
+            Finding::Suspect { worker, silent } => self.suspected(worker, silent),
+            Finding::Hung { worker, silent } => self.hangs(worker, silent),
+        }
+    }
+
+    /// Gathers evidence; the reactor adds what the worker holds, and tells.
+    fn suspected(&mut self, worker: WorkerId, silent: Duration) {
+        let Some(process) = self.processes.get(&worker) else {
+            return;
+        };
+        let clients = match heartbeat(process) {
+            Some(_) => Clients::LetGo,
+            None => Clients::Keep,
+        };
+        let main_thread = main_thread(process).map_or_else(String::new, |it| it.to_string());
+        let slot = process.slot;
+        self.order(Order::Forsake(Forsaken { worker, slot, silent, main_thread, clients }));
+    }
+
+    fn hangs(&mut self, worker: WorkerId, silent: Duration) {
+        let Some(process) = self.processes.get(&worker) else {
+            return;
+        };
+        let (slot, silent_s) = (process.slot, silent.as_secs_f64());
+        let main_thread = main_thread(process);
+        if let Some(tracer) = main_thread.as_ref().and_then(|thread| thread.tracer) {
+            tracing::warn!(%worker, %slot, silent_s, tracer, "worker hangs under a debugger");
+            return;
+        }
+        let main_thread = main_thread.map_or_else(String::new, |thread| thread.to_string());
+        tracing::error!(%worker, %slot, silent_s, main_thread, "worker hangs; killing it");
+        self.on(Event::Condemn { worker, cause: Cause::Hung });
+    }
+
+    fn note_panic(&mut self, panic: Panic) {
+        match (std::mem::replace(&mut self.health.panic, panic), panic) {
+            (Panic::No, Panic::Yes) if self.parts.fleet.count() > 1 => {
+                tracing::error!(
+                    "more than half of the workers are stalled or ejected; all get work again"
+                );
+            }
+            (Panic::Yes, Panic::No) if self.parts.fleet.count() > 1 => {
+                tracing::info!("most workers are in order again");
+            }
+            (Panic::No | Panic::Yes, Panic::No | Panic::Yes) => {}
+        }
+    }
+
+    fn slot_of(&self, worker: WorkerId) -> Option<u16> {
+        self.processes.get(&worker).map(|process| process.slot.0)
+    }
+}
+
+/// What a worker's heartbeat shows, where it has one: its load page, its `ready` and `load`
+/// messages, or its WATCHDOG=1.
+fn heartbeat(process: &Process) -> Option<Sign> {
+    let page = process.load.read().filter(|page| page.version > 0);
+    match page {
+        Some(page) if page.inspected => return Some(Sign::Exempt),
+        Some(page) if process.page_beats == PageBeats::Yes => {
+            return Some(Sign::Heartbeat(page.version));
+        }
+        Some(_) | None => {}
+    }
+    if process.heard.stamp() > 0 {
+        return Some(Sign::Heartbeat(process.heard.stamp()));
+    }
+    let beats = process.watched.as_ref().map_or(0, |watched| watched.beats);
+    (beats >= WATCHDOG_BEATS).then_some(Sign::Heartbeat(beats))
+}
+
+/// The main thread of what serves: a wrapper's child says in its page who it is.
+fn main_thread(process: &Process) -> Option<MainThread> {
+    let page = process.load.read().filter(|page| page.version > 0 && page.pid > 0);
+    let speaker = page.and_then(|page| i32::try_from(page.pid).ok());
+    thread::main_thread(speaker.unwrap_or(process.child.pid()))
+}
