@@ -1,0 +1,209 @@
+//! Sends requests at set rates whether or not answers come, and measures from when each was due.
+//!
+//! Several streams at once, each with its own rate, connections and source addresses. A latency
+//! begins at the intended time: a generator that waits for an answer before it sends the next
+//! (a closed loop) does not see the stall that it waited out. Arrivals and service times are drawn
+//! before the run from a seed, the same for every peer.
+
+pub(crate) mod client;
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tenfold::policy::SplitMix64;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, LocalSet};
+
+use self::client::{Connection, Outcome};
+use crate::sim::service::exponential;
+
+/// What requests ask of a worker.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// The same path every time.
+    Path(String),
+    /// A service time drawn for each, exponential with this mean, one at a time per worker.
+    Served(Duration),
+}
+
+/// How requests travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Travel {
+    /// Each client's connection that was used last and is free, else a new one.
+    KeepAlive,
+    /// So many connections, opened at the start; the one used last that is free, as the pool of
+    /// an ingress does it. Requests wait for one to come free.
+    Pool { connections: usize },
+    /// A connection each.
+    Close,
+}
+
+/// One stream of requests.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    pub(crate) target: SocketAddr,
+    /// Requests per second on average, as a Poisson process.
+    pub(crate) rate: f64,
+    /// From the beginning of the run.
+    pub(crate) from: Duration,
+    pub(crate) until: Duration,
+    pub(crate) work: Work,
+    pub(crate) travel: Travel,
+    /// Source addresses, one per client: so many from 127.`net`.0.1 on.
+    pub(crate) clients: u16,
+    pub(crate) net: u8,
+    /// A client's patience, from the intended time on.
+    pub(crate) timeout: Duration,
+    pub(crate) seed: u64,
+}
+
+/// One request that was due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    /// When it was due, from the beginning of the run.
+    pub(crate) due: Duration,
+    /// From then until the whole answer was here, or the outcome was known.
+    pub(crate) latency: Duration,
+    /// How late the generator itself was.
+    pub(crate) lag: Duration,
+    pub(crate) outcome: Outcome,
+    pub(crate) service: Duration,
+    pub(crate) worker: u32,
+}
+
+impl Record {
+    /// Whether it was served, within `limit`.
+    pub(crate) fn is_good(&self, limit: Duration) -> bool {
+        self.outcome == Outcome::Answered(200) && self.latency <= limit
+    }
+
+    /// Latency without what the worker was busy with it.
+    pub(crate) fn wait(&self) -> Duration {
+        self.latency.saturating_sub(self.service)
+    }
+}
+
+/// Runs all streams at once to their ends; records are in the order of answers, per stream.
+pub(crate) async fn run(streams: Vec<Stream>) -> Vec<Vec<Record>> {
+    let local = LocalSet::new();
+    // What is due at once is not sent late because tasks were still being made.
+    let start = tenfold::clock::now() + Duration::from_millis(20);
+    local
+        .run_until(async move {
+            let mut tasks = JoinSet::new();
+            for (index, stream) in streams.into_iter().enumerate() {
+                tasks.spawn_local(async move { (index, play(stream, start).await) });
+            }
+            let mut done = tasks.join_all().await;
+            done.sort_by_key(|(index, _)| *index);
+            done.into_iter().map(|(_, records)| records).collect()
+        })
+        .await
+}
+
+/// What the requests of one stream share.
+struct Shared {
+    stream: Stream,
+    start: Instant,
+    /// Free connections of each client, the last used at the end.
+    idle: RefCell<Vec<Vec<Connection>>>,
+    places: Semaphore,
+    records: RefCell<Vec<Record>>,
+}
+
+async fn play(stream: Stream, start: Instant) -> Vec<Record> {
+    let mut random = SplitMix64::new(stream.seed);
+    let places = match stream.travel {
+        Travel::Pool { connections } => connections,
+        Travel::KeepAlive | Travel::Close => Semaphore::MAX_PERMITS,
+    };
+    let mut idle: Vec<Vec<Connection>> = (0..stream.clients).map(|_| Vec::new()).collect();
+    if let Travel::Pool { connections } = stream.travel {
+        for at in 0..connections {
+            let client = at % idle.len();
+            let opened = Connection::open(source(&stream, client as u16), stream.target).await;
+            idle[client].extend(opened);
+        }
+    }
+    let (mut due, until) = (stream.from, stream.until);
+    let shared = Rc::new(Shared {
+        start,
+        idle: RefCell::new(idle),
+        places: Semaphore::new(places),
+        records: RefCell::new(Vec::new()),
+        stream,
+    });
+    let mut requests = JoinSet::new();
+    loop {
+        let rate = shared.stream.rate;
+        due += Duration::from_secs_f64(exponential(&mut random) / rate);
+        if due >= until {
+            break;
+        }
+        let client = random.below(u64::from(shared.stream.clients)) as u16;
+        let path = match &shared.stream.work {
+            Work::Path(path) => path.clone(),
+            Work::Served(mean) => {
+                let micros = exponential(&mut random) * mean.as_micros() as f64;
+                format!("/work?serial=1&wait_us={}", micros as u64)
+            }
+        };
+        tokio::time::sleep_until((start + due).into()).await;
+        requests.spawn_local(one(Rc::clone(&shared), due, client, path));
+        while requests.try_join_next().is_some() {}
+    }
+    requests.join_all().await;
+    shared.records.take()
+}
+
+async fn one(shared: Rc<Shared>, due: Duration, client: u16, path: String) {
+    let intended = shared.start + due;
+    let lag = tenfold::clock::now().saturating_duration_since(intended);
+    let deadline = intended + shared.stream.timeout;
+    let answered = tokio::time::timeout_at(deadline.into(), exchange(&shared, client, &path)).await;
+    let latency = tenfold::clock::now().saturating_duration_since(intended);
+    let (outcome, service_us, worker) = match answered {
+        Ok(Ok(answer)) => (Outcome::Answered(answer.status), answer.service_us, answer.worker),
+        Ok(Err(outcome)) => (outcome, 0, 0),
+        Err(_) => (Outcome::TimedOut, 0, 0),
+    };
+    let service = Duration::from_micros(u64::from(service_us));
+    shared.records.borrow_mut().push(Record { due, latency, lag, outcome, service, worker });
+}
+
+async fn exchange(shared: &Shared, client: u16, path: &str) -> Result<client::Answer, Outcome> {
+    let _place = shared.places.acquire().await.expect("it is never closed");
+    let close = match shared.stream.travel {
+        Travel::KeepAlive | Travel::Pool { .. } => "",
+        Travel::Close => "Connection: close\r\n",
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n{close}\r\n");
+    let mut free = shared.idle.borrow_mut()[usize::from(client)].pop();
+    while let Some(connection) = free.take_if(|connection| !connection.is_fresh()) {
+        drop(connection);
+        free = shared.idle.borrow_mut()[usize::from(client)].pop();
+    }
+    let mut connection = match free {
+        Some(connection) => connection,
+        None => Connection::open(source(&shared.stream, client), shared.stream.target).await?,
+    };
+    let answer = connection.exchange(request.as_bytes()).await?;
+    if answer.reusable && shared.stream.travel != Travel::Close {
+        shared.idle.borrow_mut()[usize::from(client)].push(connection);
+    }
+    Ok(answer)
+}
+
+fn source(stream: &Stream, client: u16) -> Ipv4Addr {
+    let [high, low] = (client + 1).to_be_bytes();
+    Ipv4Addr::new(127, stream.net, high, low)
+}
+
+/// The value that a share `quantile` of `values` does not exceed; 0 if there are none.
+pub(crate) fn quantile(mut values: Vec<Duration>, quantile: f64) -> Duration {
+    values.sort_unstable();
+    let rank = (quantile * values.len() as f64).ceil() as usize;
+    values.get(rank.max(1) - 1).copied().unwrap_or_default()
+}

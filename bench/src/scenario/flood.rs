@@ -1,0 +1,180 @@
+//! Ten and sixty times the capacity beside users and probes, and what is left afterwards.
+//!
+//! Four workers that serve one at a time, 40 ms on average: a capacity of 100 requests per second.
+//! Users ask for 40 of them from 200 addresses; the flood comes from 20. Good is what is answered
+//! within a second: later nobody is there to read it.
+
+use std::time::Duration;
+
+use super::{Bench, Depth};
+use crate::load::{Record, Stream, Travel, Work, quantile};
+use crate::peer::{Deployment, Peer, Setup};
+use crate::plot::{Chart, Scale, Series};
+use crate::results::{Metric, Place};
+
+const PEERS: [Peer; 3] = [Peer::Tenfold, Peer::Haproxy, Peer::Cluster];
+const FACTORS: [(&str, f64); 2] = [("10x", 10.0), ("60x", 60.0)];
+const SETUP: Setup = Setup { workers: 4, limit: 1, queue_timeout: Duration::from_secs(1) };
+const SERVICE: Duration = Duration::from_millis(40);
+const CAPACITY: f64 = 100.0;
+const USERS: f64 = 40.0;
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Windows of the plot, and of the search for recovery.
+const STEP: Duration = Duration::from_millis(500);
+
+const GOODPUT: Metric = Metric::higher("goodput in the flood", "of capacity");
+const SERVED: Metric = Metric::higher("users served in time, in the flood", "%");
+const PROBES: Metric = Metric::higher("probes answered within 1 s", "%");
+const PROBE_P99: Metric = Metric::lower("probe, p99", "ms");
+const RECOVERY: Metric = Metric::lower("users served again after", "s");
+
+/// When the flood begins, when it ends, and when the run does.
+#[derive(Clone, Copy)]
+struct Phases {
+    begin: Duration,
+    end: Duration,
+    stop: Duration,
+}
+
+pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    let peers = bench.peers(&PEERS)?;
+    let seconds = match bench.plan.depth {
+        Depth::Full => [3, 9, 13],
+        Depth::Smoke => [1, 2, 3],
+    };
+    let [begin, end, stop] = seconds.map(Duration::from_secs);
+    let phases = Phases { begin, end, stop };
+    // A window lasts long, and holds many seconds that are each a sample of the flood.
+    let rounds = bench.plan.rounds.div_ceil(2);
+    for (case, factor) in bench.cases(&FACTORS) {
+        let mut lines: Vec<Vec<Vec<f64>>> = vec![Vec::new(); peers.len()];
+        for round in 0..rounds {
+            for (index, peer) in peers.iter().enumerate() {
+                let Some(deployment) = bench.start(*peer, SETUP).await? else { continue };
+                let streams = streams(bench, &deployment, factor, phases, round);
+                let mut records = crate::load::run(streams).await;
+                let probes = records.pop().unwrap_or_default();
+                let flood = records.pop().unwrap_or_default();
+                let users = records.pop().unwrap_or_default();
+                let place = Place { scenario: "flood", case, peer: peer.name(), round };
+                account(bench, place, phases, [&users, &flood, &probes]);
+                lines[index].push(goodput_by_step(&[&users, &flood], phases.stop));
+            }
+        }
+        let figure = figure(case, phases, &peers, &lines);
+        bench.figures.push((format!("flood-{case}"), figure));
+    }
+    Ok(())
+}
+
+/// Users, flood and probes, in that order.
+fn streams(
+    bench: &Bench,
+    deployment: &Deployment,
+    factor: f64,
+    phases: Phases,
+    round: usize,
+) -> Vec<Stream> {
+    let users = Stream {
+        target: deployment.address,
+        rate: USERS,
+        from: Duration::ZERO,
+        until: phases.stop,
+        work: Work::Served(SERVICE),
+        travel: Travel::KeepAlive,
+        clients: 200,
+        net: 3,
+        timeout: PATIENCE,
+        seed: bench.seed(round),
+    };
+    let flood = Stream {
+        rate: factor * CAPACITY,
+        from: phases.begin,
+        until: phases.end,
+        clients: 20,
+        net: 4,
+        timeout: 2 * PATIENCE,
+        seed: !bench.seed(round),
+        ..users.clone()
+    };
+    let (target, path) = deployment.probe;
+    let probes = Stream {
+        target,
+        rate: 10.0,
+        work: Work::Path(path.to_owned()),
+        travel: Travel::Close,
+        clients: 1,
+        net: 5,
+        ..users.clone()
+    };
+    vec![users, flood, probes]
+}
+
+fn account(bench: &mut Bench, place: Place<'_>, phases: Phases, streams: [&[Record]; 3]) {
+    let [users, flood, probes] = streams;
+    // The first second fills queues; what they hold is from before.
+    let from = phases.begin + Duration::from_secs(1).min((phases.end - phases.begin) / 2);
+    let during = |record: &&Record| record.due >= from && record.due < phases.end;
+    let good = |records: &[Record]| {
+        records.iter().filter(during).filter(|record| record.is_good(PATIENCE)).count() as f64
+    };
+    let lasted = (phases.end - from).as_secs_f64();
+    bench.add(place, GOODPUT, (good(users) + good(flood)) / lasted / CAPACITY);
+    let asked = users.iter().filter(during).count().max(1) as f64;
+    bench.add(place, SERVED, 100.0 * good(users) / asked);
+    let asked = probes.iter().filter(during).count().max(1) as f64;
+    bench.add(place, PROBES, 100.0 * good(probes) / asked);
+    let latencies = probes.iter().filter(during).map(|record| record.latency).collect();
+    bench.add(place, PROBE_P99, quantile(latencies, 0.99).as_secs_f64() * 1e3);
+    bench.add(place, RECOVERY, recovery(users, phases).as_secs_f64());
+    bench.add_lag(place, flood);
+}
+
+/// How long after the flood until every user of a step was served; all that was watched if never.
+fn recovery(users: &[Record], phases: Phases) -> Duration {
+    let mut step = phases.end;
+    while step + STEP <= phases.stop {
+        let within = |record: &&Record| record.due >= step && record.due < step + STEP;
+        let mut asked = users.iter().filter(within).peekable();
+        if asked.peek().is_some() && asked.all(|record| record.is_good(PATIENCE)) {
+            break;
+        }
+        step += STEP;
+    }
+    step - phases.end
+}
+
+/// Good answers over capacity, by when they were due.
+fn goodput_by_step(streams: &[&[Record]], stop: Duration) -> Vec<f64> {
+    let steps = stop.as_millis() / STEP.as_millis();
+    let mut goodput = vec![0.0; steps as usize];
+    let records = streams.iter().flat_map(|records| records.iter());
+    for record in records.filter(|record| record.is_good(PATIENCE)) {
+        let step = (record.due.as_millis() / STEP.as_millis()) as usize;
+        if let Some(count) = goodput.get_mut(step) {
+            *count += 1.0 / (CAPACITY * STEP.as_secs_f64());
+        }
+    }
+    goodput
+}
+
+/// The mean of all rounds, per peer.
+fn figure(case: &str, phases: Phases, peers: &[Peer], lines: &[Vec<Vec<f64>>]) -> Chart {
+    let series = peers.iter().zip(lines).map(|(peer, rounds)| {
+        let steps = rounds.first().map_or(0, Vec::len);
+        let points = (0..steps).map(|step| {
+            let sum: f64 = rounds.iter().map(|round| round[step]).sum();
+            (step as f64 * STEP.as_secs_f64(), sum / rounds.len() as f64)
+        });
+        Series { name: peer.name().to_owned(), points: points.collect() }
+    });
+    Chart {
+        title: format!("Answered within a second, through a flood of {case} the capacity"),
+        x_label: "seconds; the flood is shaded".to_owned(),
+        y_label: "of capacity".to_owned(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Linear,
+        shaded: Some((phases.begin.as_secs_f64(), phases.end.as_secs_f64())),
+        series: series.collect(),
+    }
+}

@@ -1,0 +1,42 @@
+//! CPU per connection at a rate that everybody can serve: what it costs to be given a connection.
+
+use std::time::Duration;
+
+use super::{Bench, FAILED, Meter, failures};
+use crate::load::{Stream, Travel, Work};
+use crate::peer::{Peer, Setup};
+use crate::results::Place;
+
+const PEERS: [Peer; 5] =
+    [Peer::TenfoldConnection, Peer::Tenfold, Peer::Cluster, Peer::ClusterShared, Peer::HaproxyUnix];
+const SETUP: Setup = Setup { workers: 2, limit: 100, queue_timeout: Duration::from_secs(1) };
+/// Far below what the slowest can do on one slow core.
+const RATE: f64 = 1000.0;
+
+pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    let deployments = bench.start_all(&PEERS, SETUP).await?;
+    let case = "1000 connections/s";
+    for round in 0..bench.plan.rounds {
+        for deployment in &deployments {
+            let place = Place { scenario: "handover", case, peer: deployment.peer.name(), round };
+            let stream = Stream {
+                target: deployment.address,
+                rate: RATE,
+                from: Duration::ZERO,
+                until: bench.window(Duration::from_secs(2)),
+                work: Work::Path("/".to_owned()),
+                travel: Travel::Close,
+                clients: 64,
+                net: 7,
+                timeout: Duration::from_secs(5),
+                seed: bench.seed(round),
+            };
+            let meter = Meter::start(deployment);
+            let records = crate::load::run(vec![stream]).await.remove(0);
+            meter.finish(bench, place, records.len() as u64);
+            bench.add(place, FAILED, failures(&records) as f64);
+            bench.add_lag(place, &records);
+        }
+    }
+    Ok(())
+}

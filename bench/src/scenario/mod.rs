@@ -1,0 +1,234 @@
+//! The scenarios, and what they share: the plan of a run, windows, and the results.
+
+mod crash;
+mod flood;
+mod handover;
+mod hello;
+mod idle;
+mod memory;
+mod skew;
+mod start;
+mod tail;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::load::Record;
+use crate::peer::{Deployment, Peer, Setup, Tools};
+use crate::plot::Chart;
+use crate::process::{Usage, usage};
+use crate::results::{Metric, Place, Results};
+
+/// What is run, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Scenario {
+    /// Peak rate, CPU and memory of an app that does nothing.
+    Hello,
+    /// Waiting at 60, 80 and 90 % load.
+    Tail,
+    /// Few pooled connections of uneven use, as from an ingress.
+    KeepaliveSkew,
+    /// A page of 1 MB after a wait of 100 ms, by the number of connections.
+    Memory,
+    /// 10 and 60 times the capacity beside users and probes.
+    Flood,
+    /// A worker killed every two seconds.
+    Crash,
+    /// CPU per connection, at a rate that all can serve.
+    Handover,
+    /// Memory and wake-ups while nothing happens.
+    Idle,
+    /// From exec to the first answer.
+    Start,
+    /// Policies in virtual time.
+    Sim,
+    /// All of them.
+    All,
+}
+
+/// How much is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Windows per cell.
+    pub(crate) rounds: usize,
+    pub(crate) depth: Depth,
+    /// Only these, where the scenario has them; empty: all.
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) seed: u64,
+}
+
+/// Whether numbers are wanted, or only that it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    Full,
+    /// Windows of a second at most, fewer cases, and a peer that cannot run is an error.
+    Smoke,
+}
+
+/// A run under way.
+pub(crate) struct Bench {
+    pub(crate) tools: Tools,
+    pub(crate) plan: Plan,
+    pub(crate) results: Results,
+    /// Plots, by the names of their files.
+    pub(crate) figures: Vec<(String, Chart)>,
+}
+
+pub(crate) const FAILED: Metric = Metric::lower("failed", "requests");
+pub(crate) const FRONT_CPU: Metric = Metric::lower("front CPU", "µs/request");
+pub(crate) const WORKER_CPU: Metric = Metric::lower("worker CPU", "µs/request");
+pub(crate) const FRONT_MEMORY: Metric = Metric::lower("front memory", "MB");
+pub(crate) const WORKER_MEMORY: Metric = Metric::lower("worker memory", "MB");
+pub(crate) const LAG: Metric = Metric::lower("generator lag, p99", "ms");
+
+/// How late the generator may be at its 99th percentile before a note says so: above it a latency
+/// says as much about the generator as about the peer.
+const LAG_MAX: Duration = Duration::from_millis(5);
+
+impl Bench {
+    /// Runs one scenario; its cells are added to the results.
+    ///
+    /// # Errors
+    /// Something of the bench itself failed; in a smoke run also a peer.
+    pub(crate) async fn run(&mut self, scenario: Scenario) -> anyhow::Result<()> {
+        eprintln!("== {scenario:?}");
+        match scenario {
+            Scenario::Hello => hello::run(self).await,
+            Scenario::Tail => tail::run(self).await,
+            Scenario::KeepaliveSkew => skew::run(self).await,
+            Scenario::Memory => memory::run(self).await,
+            Scenario::Flood => flood::run(self).await,
+            Scenario::Crash => crash::run(self).await,
+            Scenario::Handover => handover::run(self).await,
+            Scenario::Idle => idle::run(self).await,
+            Scenario::Start => start::run(self).await,
+            // Not a run of processes; the caller knows.
+            Scenario::Sim | Scenario::All => Ok(()),
+        }
+        .with_context(|| format!("{scenario:?}"))
+    }
+
+    /// Of those a scenario compares, the ones that are asked for and can run here.
+    fn peers(&mut self, wanted: &[Peer]) -> anyhow::Result<Vec<Peer>> {
+        let mut peers = Vec::new();
+        for peer in wanted {
+            if !self.plan.peers.is_empty() && !self.plan.peers.contains(peer) {
+                continue;
+            }
+            match peer.missing(&self.tools) {
+                None => peers.push(*peer),
+                Some(why) if self.plan.depth == Depth::Full => self.results.note(why),
+                Some(why) => anyhow::bail!(why),
+            }
+        }
+        Ok(peers)
+    }
+
+    /// Starts one; in a full run a failure becomes a note.
+    async fn start(&mut self, peer: Peer, setup: Setup) -> anyhow::Result<Option<Deployment>> {
+        match Deployment::start(peer, setup, &self.tools).await {
+            Ok(deployment) => Ok(Some(deployment)),
+            Err(error) => self.did_not_run(error).map(|()| None),
+        }
+    }
+
+    /// A peer failed: a note in a full run, an error in a smoke run.
+    fn did_not_run(&mut self, error: anyhow::Error) -> anyhow::Result<()> {
+        match self.plan.depth {
+            Depth::Full => {
+                self.results.note(format!("did not run: {error:#}"));
+                Ok(())
+            }
+            Depth::Smoke => Err(error),
+        }
+    }
+
+    /// Starts all at once: while one is measured the others are idle.
+    async fn start_all(&mut self, peers: &[Peer], setup: Setup) -> anyhow::Result<Vec<Deployment>> {
+        let mut deployments = Vec::new();
+        for peer in self.peers(peers)? {
+            deployments.extend(self.start(peer, setup).await?);
+        }
+        Ok(deployments)
+    }
+
+    fn add(&mut self, place: Place<'_>, metric: Metric, value: f64) {
+        self.results.add(place, metric, value);
+    }
+
+    /// Adds how late the generator was, and says so if that matters.
+    fn add_lag(&mut self, place: Place<'_>, records: &[Record]) {
+        let lag = crate::load::quantile(records.iter().map(|record| record.lag).collect(), 0.99);
+        self.add(place, LAG, lag.as_secs_f64() * 1e3);
+        if lag > LAG_MAX && self.plan.depth == Depth::Full {
+            let Place { scenario, case, .. } = place;
+            self.results
+                .note(format!("{scenario}, {case}: the generator was late in some windows"));
+        }
+    }
+
+    /// A full window, or a short one in a smoke run.
+    fn window(&self, full: Duration) -> Duration {
+        match self.plan.depth {
+            Depth::Full => full,
+            Depth::Smoke => full.min(Duration::from_secs(1)),
+        }
+    }
+
+    /// All of these, or in a smoke run the last.
+    fn cases<T: Copy>(&self, all: &[T]) -> Vec<T> {
+        match self.plan.depth {
+            Depth::Full => all.to_vec(),
+            Depth::Smoke => all.last().copied().into_iter().collect(),
+        }
+    }
+
+    /// The same arrivals for every peer, others in every round.
+    fn seed(&self, round: usize) -> u64 {
+        self.plan.seed.wrapping_mul(1_000_003).wrapping_add(round as u64)
+    }
+}
+
+/// CPU and memory of a deployment over a window.
+struct Meter {
+    front: Vec<i32>,
+    workers: Vec<i32>,
+    at_start: (Usage, Usage),
+    started: Instant,
+}
+
+impl Meter {
+    fn start(deployment: &Deployment) -> Self {
+        let members = deployment.members();
+        let at_start = (usage(&members.front), usage(&members.workers));
+        let started = tenfold::clock::now();
+        Self { front: members.front, workers: members.workers, at_start, started }
+    }
+
+    /// Adds CPU per request, and memory as it is now. A peer without processes in front has no
+    /// cells for them.
+    fn finish(&self, bench: &mut Bench, place: Place<'_>, requests: u64) {
+        let (front, workers) = (usage(&self.front), usage(&self.workers));
+        let per_request = |now: Usage, before: Usage| {
+            now.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6 / requests.max(1) as f64
+        };
+        if !self.front.is_empty() {
+            bench.add(place, FRONT_CPU, per_request(front, self.at_start.0));
+            bench.add(place, FRONT_MEMORY, front.rss_bytes as f64 / 1e6);
+        }
+        bench.add(place, WORKER_CPU, per_request(workers, self.at_start.1));
+    }
+
+    /// Wake-ups of the front per second.
+    fn wakeups(&self) -> f64 {
+        let woken = usage(&self.front).wakeups.saturating_sub(self.at_start.0.wakeups);
+        let now = tenfold::clock::now();
+        woken as f64 / now.saturating_duration_since(self.started).as_secs_f64()
+    }
+}
+
+/// Answers with another status than 200, and no answers.
+fn failures(records: &[Record]) -> usize {
+    records.iter().filter(|record| !record.is_good(Duration::MAX)).count()
+}

@@ -1,0 +1,33 @@
+//! From exec to the first answer, against a plain Node process.
+
+use std::time::Duration;
+
+use super::Bench;
+use crate::peer::{Deployment, Peer, Setup};
+use crate::results::{Metric, Place};
+
+const PEERS: [Peer; 6] =
+    [Peer::Tenfold, Peer::TenfoldConnection, Peer::Node, Peer::Cluster, Peer::Pm2, Peer::Watt];
+/// One worker: with more, how many CPUs there are would decide.
+const SETUP: Setup = Setup { workers: 1, limit: 100, queue_timeout: Duration::from_secs(1) };
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) const FIRST_ANSWER: Metric = Metric::lower("first answer", "ms");
+
+pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    let peers = bench.peers(&PEERS)?;
+    for round in 0..bench.plan.rounds {
+        for peer in &peers {
+            let started = tenfold::clock::now();
+            let mut deployment = Deployment::launch(*peer, SETUP, &bench.tools)?;
+            if let Err(error) = deployment.until_answer(started + PATIENCE).await {
+                bench.did_not_run(error.context(peer.name()))?;
+                continue;
+            }
+            let took = tenfold::clock::now() - started;
+            let place = Place { scenario: "start", case: "one worker", peer: peer.name(), round };
+            bench.add(place, FIRST_ANSWER, took.as_secs_f64() * 1e3);
+        }
+    }
+    Ok(())
+}

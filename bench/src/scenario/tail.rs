@@ -1,0 +1,94 @@
+//! Waiting at high load: ten workers that serve one at a time, exponential service times.
+//!
+//! Workers serialise by themselves with a timer, so ten of them fit on few CPUs and nothing but the
+//! way of dispatch decides who waits. A wait is the latency without the time that the worker says
+//! it was busy with the request.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Bench, FAILED, failures};
+use crate::load::{Stream, Travel, Work, quantile};
+use crate::peer::{Peer, Setup};
+use crate::plot::{Chart, Scale, Series};
+use crate::results::{Metric, Place};
+
+const PEERS: [Peer; 5] =
+    [Peer::Tenfold, Peer::TenfoldConnection, Peer::Haproxy, Peer::Nginx, Peer::Cluster];
+const LOADS: [(&str, f64); 3] = [("60 %", 0.6), ("80 %", 0.8), ("90 %", 0.9)];
+
+pub(super) const SERVICE: Duration = Duration::from_millis(20);
+const SETUP: Setup = Setup { workers: 10, limit: 1, queue_timeout: Duration::from_secs(30) };
+const WINDOW: Duration = Duration::from_secs(3);
+
+const MEDIAN: Metric = Metric::lower("wait, p50", "service times");
+pub(super) const P99: Metric = Metric::lower("wait, p99", "service times");
+const P999: Metric = Metric::lower("wait, p99.9 of all rounds", "service times");
+
+/// Fewer samples say nothing about one in a thousand.
+const SAMPLES_FOR_P999: usize = 10_000;
+
+pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
+    let deployments = bench.start_all(&PEERS, SETUP).await?;
+    let mut all: BTreeMap<(&str, &str), Vec<Duration>> = BTreeMap::new();
+    for (case, load) in bench.cases(&LOADS) {
+        for round in 0..bench.plan.rounds {
+            for deployment in &deployments {
+                let peer = deployment.peer.name();
+                let place = Place { scenario: "tail", case, peer, round };
+                let stream = Stream {
+                    target: deployment.address,
+                    rate: load * f64::from(SETUP.workers) / SERVICE.as_secs_f64(),
+                    from: Duration::ZERO,
+                    until: bench.window(WINDOW),
+                    work: Work::Served(SERVICE),
+                    travel: Travel::KeepAlive,
+                    clients: 64,
+                    net: 1,
+                    timeout: Duration::from_secs(20),
+                    seed: bench.seed(round),
+                };
+                let records = crate::load::run(vec![stream]).await.remove(0);
+                let answered = records.iter().filter(|record| record.is_good(Duration::MAX));
+                let waits: Vec<Duration> = answered.map(|record| record.wait()).collect();
+                bench.add(place, MEDIAN, in_services(quantile(waits.clone(), 0.5)));
+                bench.add(place, P99, in_services(quantile(waits.clone(), 0.99)));
+                bench.add(place, FAILED, failures(&records) as f64);
+                bench.add_lag(place, &records);
+                all.entry((case, peer)).or_default().extend(waits);
+            }
+        }
+    }
+    for ((case, peer), waits) in all {
+        if waits.len() >= SAMPLES_FOR_P999 {
+            let place = Place { scenario: "tail", case, peer, round: 0 };
+            bench.add(place, P999, in_services(quantile(waits, 0.999)));
+        }
+    }
+    let figure = figure(bench);
+    bench.figures.push(("tail".to_owned(), figure));
+    Ok(())
+}
+
+pub(super) fn in_services(wait: Duration) -> f64 {
+    wait.as_secs_f64() / SERVICE.as_secs_f64()
+}
+
+fn figure(bench: &Bench) -> Chart {
+    let series = PEERS.map(|peer| {
+        let points = LOADS.iter().filter_map(|(case, load)| {
+            let cell = bench.results.find("tail", case, peer.name(), P99.name)?;
+            Some((*load, cell.summary()?.median))
+        });
+        Series { name: peer.name().to_owned(), points: points.collect() }
+    });
+    Chart {
+        title: "99th percentile of waiting by load, ten workers".to_owned(),
+        x_label: "load".to_owned(),
+        y_label: "service times".to_owned(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Log,
+        shaded: None,
+        series: series.into_iter().filter(|series| !series.points.is_empty()).collect(),
+    }
+}

@@ -1,0 +1,122 @@
+//! What tenfold has promised itself, and what was measured of it.
+
+use crate::peer::Peer;
+use crate::results::{Ratio, Results, ratio};
+
+/// What a target asks of a number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    /// Ours over the rival's, in the same rounds.
+    RatioAtLeast(f64, Peer),
+    RatioAtMost(f64, Peer),
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// One promise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    scenario: &'static str,
+    case: &'static str,
+    metric: &'static str,
+    ours: Peer,
+    goal: Goal,
+}
+
+/// One promise and what became of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    pub(crate) target: Target,
+    pub(crate) measured: f64,
+    pub(crate) rival: Option<f64>,
+    pub(crate) ratio: Option<Ratio>,
+    pub(crate) kept: bool,
+}
+
+const fn target(place: [&'static str; 3], ours: Peer, goal: Goal) -> Target {
+    let [scenario, case, metric] = place;
+    Target { scenario, case, metric, ours, goal }
+}
+
+use Goal::{AtLeast, AtMost, RatioAtLeast, RatioAtMost};
+use Peer::{Cluster, Haproxy, HaproxyUnix, Tenfold, TenfoldConnection};
+
+const GOODPUT: &str = "goodput in the flood";
+const USERS: &str = "users served in time, in the flood";
+
+pub(crate) const TARGETS: [Target; 22] = [
+    target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, Haproxy)),
+    target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.0, HaproxyUnix)),
+    target(["hello", "keep-alive", "front memory"], Tenfold, RatioAtMost(0.5, Haproxy)),
+    target(["hello", "close", "rate"], TenfoldConnection, RatioAtLeast(1.3, Cluster)),
+    target(["hello", "close", "rate"], Tenfold, RatioAtLeast(1.0, Haproxy)),
+    target(["handover", "1000 connections/s", "worker CPU"], TenfoldConnection, AtMost(85.0)),
+    target(["tail", "80 %", "wait, p99"], Tenfold, AtMost(2.5)),
+    target(["tail", "90 %", "wait, p99"], Tenfold, AtMost(6.0)),
+    target(["tail", "90 %", "wait, p99"], Tenfold, RatioAtMost(1.05, Haproxy)),
+    target(
+        ["keepalive-skew", "32 connections, 50 %", "wait, p99"],
+        Tenfold,
+        RatioAtMost(1.0, Cluster),
+    ),
+    target(["memory", "1500", "worker memory"], Tenfold, RatioAtMost(1.1, Haproxy)),
+    target(["memory", "1500", "rate"], Tenfold, RatioAtLeast(0.95, Haproxy)),
+    target(["flood", "10x", GOODPUT], Tenfold, AtLeast(0.95)),
+    target(["flood", "60x", GOODPUT], Tenfold, AtLeast(0.9)),
+    target(["flood", "10x", USERS], Tenfold, AtLeast(99.0)),
+    target(["flood", "60x", USERS], Tenfold, AtLeast(99.0)),
+    target(["flood", "10x", "probe, p99"], Tenfold, AtMost(50.0)),
+    target(["flood", "60x", "probe, p99"], Tenfold, AtMost(50.0)),
+    target(["flood", "10x", "users served again after"], Tenfold, AtMost(2.0)),
+    target(["flood", "60x", "users served again after"], Tenfold, AtMost(2.0)),
+    target(["crash", "60 %", "failed"], Tenfold, AtMost(0.0)),
+    target(["start", "one worker", "first answer"], Tenfold, RatioAtMost(1.5, Peer::Node)),
+];
+
+/// The targets that were measured, broken ones first.
+pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
+    let mut verdicts: Vec<Verdict> =
+        TARGETS.iter().filter_map(|target| verdict(results, *target)).collect();
+    verdicts.sort_by_key(|verdict| verdict.kept);
+    verdicts
+}
+
+fn verdict(results: &Results, target: Target) -> Option<Verdict> {
+    let cell = |peer: Peer| results.find(target.scenario, target.case, peer.name(), target.metric);
+    let ours = cell(target.ours)?;
+    let measured = ours.summary()?.median;
+    let compared = |rival: Peer| {
+        let theirs = cell(rival)?;
+        Some((theirs.summary()?.median, ratio(ours, theirs)))
+    };
+    let (rival, ratio, kept) = match target.goal {
+        Goal::AtLeast(bound) => (None, None, measured >= bound),
+        Goal::AtMost(bound) => (None, None, measured <= bound),
+        Goal::RatioAtLeast(bound, rival) => {
+            let (rival, ratio) = compared(rival)?;
+            (Some(rival), ratio, ratio.map_or(measured / rival, |ratio| ratio.value) >= bound)
+        }
+        Goal::RatioAtMost(bound, rival) => {
+            let (rival, ratio) = compared(rival)?;
+            (Some(rival), ratio, ratio.map_or(measured / rival, |ratio| ratio.value) <= bound)
+        }
+    };
+    Some(Verdict { target, measured, rival, ratio, kept })
+}
+
+impl Target {
+    /// Where it was measured.
+    pub(crate) fn what(&self) -> String {
+        format!("{}, {}: {} of {}", self.scenario, self.case, self.metric, self.ours.name())
+    }
+
+    /// What was promised.
+    pub(crate) fn goal(&self) -> String {
+        match self.goal {
+            Goal::RatioAtLeast(bound, rival) => format!("≥ {bound}x {}", rival.name()),
+            Goal::RatioAtMost(bound, rival) => format!("≤ {bound}x {}", rival.name()),
+            Goal::AtLeast(bound) => format!("≥ {bound}"),
+            Goal::AtMost(bound) => format!("≤ {bound}"),
+        }
+    }
+}
