@@ -268,3 +268,27 @@ fn a_worker_that_has_grown_is_recycled_and_no_request_fails() {
         status.workers.iter().all(|worker| worker.memory_bytes.is_some())
     });
 }
+
+#[test]
+fn a_request_that_kills_workers_is_found_out_and_turned_away() {
+    const POISON: &str = "/exit?code=3&card=4711";
+    let (builder, port) = request_pool("crash.js", 3);
+    let tenfold = builder.args(["--set", "poison=block"]).start();
+    tenfold.wait_ready(3);
+    let others = || Crowd { port, path: "/", clients: 8, requests: 400 }.ask_all();
+    others();
+    // Sent to a second worker each, so two deaths come of one request.
+    for _ in 0..2 {
+        assert_eq!(http::get(port, POISON).expect("it is answered").status, 502);
+        tenfold.wait_ready(3);
+        others();
+    }
+    let line = tenfold.wait_for_line(PATIENCE, |line| line.contains("whenever a worker dies"));
+    assert!(line.contains("GET /exit") && !line.contains("4711"), "{line}");
+    tenfold.wait_for_line(PATIENCE, |line| line.contains("worker died with requests in flight"));
+    let refused = http::get(port, POISON).expect("it is answered");
+    assert_eq!((refused.status, refused.text().contains("poison")), (503, true));
+    assert_eq!(tenfold.wait_ready(3).total("restarts"), 4);
+    // Another query is another request, and the route is open.
+    assert_eq!(http::get(port, "/exit?code=4").expect("it is answered").status, 502);
+}

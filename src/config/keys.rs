@@ -181,6 +181,15 @@ const POOL: &[Key] = &[
         Reload,
     ),
     key(
+        "poison",
+        "A request (method, path and query) that is in flight whenever a worker dies, and below\n\
+         1 % of the traffic: report names it in the log, block also answers it with 503 for ten\n\
+         minutes.",
+        "\"report\", \"block\" or \"off\"",
+        Default("\"report\""),
+        Reload,
+    ),
+    key(
         "env",
         "Variables for every worker, over the inherited ones.",
         "names and strings, whole numbers, true or false",

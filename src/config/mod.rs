@@ -36,8 +36,8 @@ pub(crate) use layers::{Flag, Layers};
 pub use listen::{Address, AppAddress, Backlog, Host, Listen, ListenOptions, Listeners, Protocol};
 pub use placeholder::Placeholder;
 pub use request::{
-    Headers, MaxClients, ProxyProtocol, RequestLimits, RequestSettings, Route, Routes, ShedAnswer,
-    Sticky, Timeouts, TrustedProxies, TrustedProxy,
+    Headers, MaxClients, Poison, ProxyProtocol, RequestLimits, RequestSettings, Route, Routes,
+    ShedAnswer, Sticky, Timeouts, TrustedProxies, TrustedProxy,
 };
 pub use resolve::DEMO_WORDS;
 pub(crate) use resolve::{Context, Work, resolve};

@@ -16,6 +16,8 @@ pub struct RequestSettings {
     pub limits: RequestLimits,
     /// Whether a failed exchange may be sent to another worker, where that cannot be noticed.
     pub retries: bool,
+    /// What becomes of requests that kill workers.
+    pub poison: Poison,
     /// Which clients keep their worker.
     pub sticky: Sticky,
     /// Routes whose exchanges hold no lease: long polls and other waiting.
@@ -62,6 +64,17 @@ pub struct RequestLimits {
     pub response_buffer: usize,
     /// How much of all responses together.
     pub response_buffer_total: usize,
+}
+
+/// What becomes of requests that are in flight whenever a worker dies, and seldom otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poison {
+    /// Nothing; nor is it told what a dead worker held.
+    Off,
+    /// They are told of.
+    Report,
+    /// They are told of, and answered by us for ten minutes.
+    Block,
 }
 
 /// Which clients keep their worker.

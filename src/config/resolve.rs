@@ -16,7 +16,7 @@ use std::time::Duration;
 
 pub use command_line::DEMO_WORDS;
 pub(super) use listeners::{MODES, PROTOCOLS, PROXY_PROTOCOLS};
-pub(super) use request::STICKY;
+pub(super) use request::{POISON, STICKY};
 
 use super::count::COUNT_MAX;
 use super::environment::Environment;

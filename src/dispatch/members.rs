@@ -68,6 +68,12 @@ impl Reactor {
         if self.held.remove(&worker) {
             was = Standing::Draining;
         }
+        if matches!(was, Standing::Starting | Standing::Ready) {
+            self.front.died(now, worker);
+        }
+        let Some(member) = self.links.get_mut(&worker) else {
+            return;
+        };
         let taken_back = member.link.take_back();
         let grants = self.balance().remove_worker(now, worker);
         self.deliver(now, grants);

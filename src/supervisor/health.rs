@@ -108,7 +108,11 @@ impl Supervisor {
             Finding::Stalled { worker } => {
                 self.health.stalls += 1;
                 let slot = self.slot_of(worker);
-                tracing::warn!(%worker, slot, "worker is stalled; it gets nothing new");
+                if self.parts.fleet.count() == 1 {
+                    tracing::warn!(%worker, slot, "the only worker is stalled");
+                } else {
+                    tracing::warn!(%worker, slot, "worker is stalled; it gets nothing new");
+                }
                 self.order(Order::SetStalled { worker, stalled: Stalled::Yes });
             }
             Finding::Recovered { worker, silent } => {

@@ -31,6 +31,7 @@ fn every_key_has_a_bound_or_a_set_of_words() {
         ("sticky=yes", "sticky: \"yes\" is not \"auto\", \"on\" or \"off\""),
         ("unlimited=poll", "unlimited: \"poll\" does not begin with /"),
         ("unlimited=/a*b", "unlimited: \"/a*b\" is not a plain path without ?, # and *"),
+        ("poison=yes", "poison: \"yes\" is not \"report\", \"block\" or \"off\""),
         ("retries=off", "retries: \"off\" is not true or false"),
         (
             "dialect=udp",

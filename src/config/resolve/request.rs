@@ -7,12 +7,15 @@ use super::{DAY, HOUR, MINUTE, Resolver, SECOND, ms, non_zero_u16, shown};
 use crate::config::count::COUNT_MAX;
 use crate::config::listen::Address;
 use crate::config::request::{
-    Headers, RequestLimits, RequestSettings, Route, Routes, ShedAnswer, Sticky, Timeouts,
+    Headers, Poison, RequestLimits, RequestSettings, Route, Routes, ShedAnswer, Sticky, Timeouts,
     TrustedProxies, TrustedProxy,
 };
 use crate::config::settings::{Admin, ReadyMin};
 use crate::config::size::Size;
 use crate::config::value::Value;
+
+pub(in crate::config) const POISON: [(&str, Poison); 3] =
+    [("report", Poison::Report), ("block", Poison::Block), ("off", Poison::Off)];
 
 pub(in crate::config) const STICKY: [(&str, Sticky); 3] =
     [("auto", Sticky::Auto), ("on", Sticky::On), ("off", Sticky::Off)];
@@ -27,6 +30,7 @@ impl Resolver<'_> {
             timeouts: self.timeouts(),
             limits: self.request_limits(),
             retries: self.take("retries", true, Value::boolean),
+            poison: self.take("poison", Poison::Report, |value| value.choice(&POISON)),
             sticky: self.take("sticky", Sticky::Auto, |value| value.choice(&STICKY)),
             unlimited: self.take("unlimited", Routes::default(), routes),
             trusted_proxies: self.take(

@@ -58,6 +58,9 @@ pub(super) async fn run(front: &Front, client: &mut Client) -> After {
         return front.answer_client_end(client, &request, end).await;
     }
     front.retries.borrow_mut().earn();
+    if !front.may_serve(&request.head) {
+        return front.answer_failure(client, &request, (503, Reason::Poison)).await;
+    }
     serve(front, client, &mut request).await
 }
 
@@ -220,6 +223,9 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
             }
             Attempt::Failed { failure, reason } => {
                 let now = clock::now();
+                if failure == Failure::Lost {
+                    front.lost(now, worker, &request.head);
+                }
                 front.note_failure(now, place, (failure, client.listener));
                 let allowed = may_repeat(failure, request.replay(asking.lost))
                     && front.may_retry(now, failure);
@@ -230,7 +236,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                 front.count_retry(failure, reason);
             }
             Attempt::Aborted(reason) => {
-                front.note_end(worker, reason);
+                front.note_end(worker, (reason, &request.head));
                 front.note(request, Outcome::aborted(reason));
                 return After::Gone;
             }
@@ -244,7 +250,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                 return After::Gone;
             }
             Attempt::Refused { status, reason } => {
-                front.note_end(worker, reason);
+                front.note_end(worker, (reason, &request.head));
                 return front.answer_failure(client, request, (status, reason)).await;
             }
         }

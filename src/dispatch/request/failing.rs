@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::front::Front;
 use super::outcome::Reason;
 use crate::clock;
+use crate::http::RequestHead;
 use crate::metrics::InFlightState;
 use crate::policy::WorkerId;
 
@@ -28,9 +29,13 @@ impl Front {
     }
 
     /// An exchange ended for this reason before its response did.
-    pub(super) fn note_end(&self, worker: WorkerId, reason: Reason) {
+    pub(super) fn note_end(&self, worker: WorkerId, what: (Reason, &RequestHead)) {
+        let ((reason, head), now) = (what, clock::now());
         if reason.is_workers() {
-            self.failed(clock::now(), worker);
+            self.failed(now, worker);
+        }
+        if matches!(reason, Reason::WorkerLost | Reason::ResponseCut) {
+            self.lost(now, worker, head);
         }
     }
 

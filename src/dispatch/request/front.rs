@@ -14,6 +14,7 @@ use super::budget::Budget;
 use super::desk::{Desk, Place};
 use super::ending::{self, Ending};
 use super::exchange::Request;
+use super::poison::Casualties;
 use super::pool::{Counted, Pool, Upstream};
 use super::retry::{Failure, RetryBudget};
 use super::sticky::Stickiness;
@@ -56,6 +57,7 @@ pub(in crate::dispatch) struct Front {
     pub(super) budget: Budget,
     pub(super) retries: RefCell<RetryBudget>,
     pub(super) ejections: RefCell<Ejections>,
+    pub(super) casualties: RefCell<Casualties>,
     reactor: Weak<RefCell<Reactor>>,
     scratch: RefCell<Box<[u8]>>,
     random: RefCell<SplitMix64>,
@@ -91,6 +93,11 @@ pub(super) struct InFlight {
 }
 
 impl Exchange {
+    /// The head of its request.
+    pub(super) fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
     /// Tells the client's task that its worker hangs.
     pub(super) fn let_go(&self) {
         self.forsaken.notify_one();
@@ -140,6 +147,7 @@ impl Front {
             budget: Budget::new(limits.response_buffer_total, limits.response_buffer),
             retries: RefCell::new(RetryBudget::new(crate::clock::now())),
             ejections: RefCell::new(Ejections::new(ejection)),
+            casualties: RefCell::default(),
             settings: request,
             reactor,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
@@ -342,6 +350,7 @@ impl Front {
     pub(in crate::dispatch) fn forget_worker(&self, worker: WorkerId) {
         self.pool.forget(worker);
         self.ejections.borrow_mut().forget(worker);
+        self.forget_casualties(worker);
     }
 
     /// A number from `low` to `high`, both included.

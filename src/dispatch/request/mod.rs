@@ -20,6 +20,7 @@ mod fetch;
 mod frames;
 mod front;
 mod outcome;
+mod poison;
 mod pool;
 mod proxy;
 mod reply;

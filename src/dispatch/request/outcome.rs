@@ -20,6 +20,7 @@ pub(super) enum Reason {
     ResponseTimeout,
     ResponseIdle,
     WorkerHung,
+    Poison,
     ClientGone,
     ClientGoneQueued,
     ResponseCut,
@@ -91,7 +92,7 @@ impl Reason {
     pub(super) fn status(self) -> u16 {
         match self {
             Self::Refused(refusal) => refusal.status(),
-            Self::Shed(_) => 503,
+            Self::Shed(_) | Self::Poison => 503,
             Self::HeaderTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::ConnectFailed
@@ -118,7 +119,8 @@ impl Reason {
             | Self::ResponseCut
             | Self::ResponseTimeout
             | Self::ResponseIdle
-            | Self::WorkerHung => true,
+            | Self::WorkerHung
+            | Self::Poison => true,
             Self::Refused(_) | Self::BodyTooLarge | Self::ClientGone | Self::ClientGoneQueued => {
                 false
             }
@@ -142,6 +144,7 @@ impl Reason {
             | Self::ResponseTimeout
             | Self::ResponseIdle
             | Self::WorkerHung
+            | Self::Poison
             | Self::ClientGone
             | Self::ClientGoneQueued => false,
         }
@@ -163,6 +166,7 @@ impl Reason {
             Self::ResponseTimeout => "response_timeout",
             Self::ResponseIdle => "response_idle",
             Self::WorkerHung => "worker_hung",
+            Self::Poison => "poison",
             Self::ClientGone => "client_gone",
             Self::ClientGoneQueued => "client_gone_queued",
         }
@@ -182,6 +186,7 @@ impl Reason {
             Self::ResponseTimeout,
             Self::ResponseIdle,
             Self::WorkerHung,
+            Self::Poison,
             Self::ClientGone,
             Self::ClientGoneQueued,
         ];
@@ -193,7 +198,7 @@ impl Reason {
     /// What kind of end this is, for who counts them.
     fn kind(self) -> &'static str {
         match self {
-            Self::Refused(_) | Self::BodyTooLarge => "refused",
+            Self::Refused(_) | Self::BodyTooLarge | Self::Poison => "refused",
             Self::Shed(_) => "shed",
             Self::HeaderTimeout
             | Self::BodyTimeout
