@@ -4,6 +4,7 @@
 
 mod args;
 mod check;
+mod unit;
 mod usage;
 
 use std::ffi::OsString;
@@ -146,6 +147,10 @@ pub fn parse(
         Some(Subcommand::Run { flags, command }) => reader.run(flags, command)?,
         Some(Subcommand::Demo { flags }) => reader.demo(&flags)?,
         Some(Subcommand::Check { flags, command }) => reader.check(&flags, command)?,
+        Some(Subcommand::Unit { flags, command }) => {
+            let text = reader.unit(&flags, command, args.get(2..).unwrap_or_default())?;
+            return Ok(control(Invocation::Print(text)));
+        }
         Some(Subcommand::Status { name, json }) => {
             let format = if json { StatusFormat::Json } else { StatusFormat::Text };
             return Ok(control(Invocation::Status { name, format }));
@@ -228,6 +233,29 @@ impl Reader<'_> {
             }
         }
         Ok(Invocation::Check(Box::new(Check { config, command: given, settings })))
+    }
+
+    /// A systemd unit for this command line; `words` are those after `unit`.
+    fn unit(
+        &self,
+        flags: &RunFlags,
+        command: Vec<OsString>,
+        words: &[OsString],
+    ) -> Result<String, CliError> {
+        let layers = self.layers(flags, DefaultFile::Here)?;
+        if command.is_empty() && !layers.has("command") {
+            return Err(CliError::Usage(usage::UNIT_WITHOUT_COMMAND.to_owned()));
+        }
+        let config = resolve(layers, Work::Command(command), self.context())?;
+        let binary = std::env::current_exe().unwrap_or_else(|_| "/usr/local/bin/tenfold".into());
+        let unit = unit::Unit {
+            config: &config,
+            environment: self.environment,
+            binary: &binary,
+            directory: self.cwd,
+            words,
+        };
+        Ok(unit.render())
     }
 
     /// Whom `health` asks. Only an instance without a name needs the configuration: where its

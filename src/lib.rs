@@ -15,14 +15,14 @@ pub mod http;
 mod link;
 pub mod logs;
 pub mod metrics;
+mod open;
 pub mod policy;
 mod preload;
 pub mod supervisor;
 pub mod sys;
 
-use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -34,13 +34,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use admin::{AdminListener, Entrances, Process};
-use config::{Config, Listeners};
-use dispatch::{Bound, DispatchSettings, FrontSettings, ReadyWhen, Wires};
+use config::Config;
+use dispatch::{DispatchSettings, FrontSettings, ReadyWhen, Wires};
 use link::orders::ORDERS_MAX;
 use logs::{LogHandle, Logs};
+use open::Sockets;
 use policy::{Balance, Fleet, FleetSettings, StopTimes, StormSettings, WorkerBounds};
 use supervisor::request::REQUESTS_MAX;
-use supervisor::{Ending, Parts, Signals, Supervisor, Terminal};
+use supervisor::{Ending, Parts, Signals, Supervisor, Systemd, Terminal};
 
 /// How the process ends; the one mapping to exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,7 @@ fn run_logged(
         tracing::warn!("{warning}");
     }
     // Bound before the first worker starts: what cannot be had ends the start, not the pool.
-    let bound = bind(&config.listen)?;
+    let bound = open::listeners(&config.listen)?;
     let process = if sys::child::is_pid_1() { Process::First } else { Process::Other };
     let admin = admin::bind(&config.admin, process)?;
     let control = host.take_name(config)?;
@@ -140,6 +141,7 @@ fn run_logged(
         ready_path: config.workers.ready_path.clone(),
         ready_min: config.ready_min,
         admin: admin.as_ref().map(AdminListener::url),
+        systemd: systemd(started),
     };
     let entrances =
         Entrances { control, listener: admin, pulse, counts, app_path: config.metrics_app.clone() };
@@ -212,23 +214,7 @@ fn start_logs(config: &Config) -> anyhow::Result<(Logs, LogHandle)> {
     Ok((logs, handle))
 }
 
-fn bind(listeners: &Listeners) -> anyhow::Result<HashMap<usize, Bound>> {
-    let mut bound = HashMap::new();
-    for (index, entry) in listeners.listed.iter().enumerate() {
-        if let Some(address) = &entry.on {
-            let socket = dispatch::bind(address, entry.options)
-                .with_context(|| format!("listen: cannot listen on {address}"))?;
-            bound.insert(index, socket);
-        }
-    }
-    Ok(bound)
-}
-
-fn dispatch_settings(
-    config: &Config,
-    host: &host::Host,
-    bound: HashMap<usize, Bound>,
-) -> DispatchSettings {
+fn dispatch_settings(config: &Config, host: &host::Host, bound: Sockets) -> DispatchSettings {
     DispatchSettings {
         listeners: config.listen.clone(),
         bound,
@@ -274,6 +260,14 @@ fn fleet_settings(config: &Config, host: &host::Host) -> FleetSettings {
     }
 }
 
+/// The service manager that started us, if it wants to be told.
+fn systemd(now: Instant) -> Option<Systemd> {
+    Systemd::detect(now, |name| std::env::var_os(name)).unwrap_or_else(|error| {
+        tracing::warn!(%error, "NOTIFY_SOCKET is set, and nobody listens there");
+        None
+    })
+}
+
 /// Says why the pool ended, if it was not asked to.
 fn explain(config: &Config, ending: &Ending) -> Exit {
     let command = config.command.words.join(std::ffi::OsStr::new(" "));
@@ -297,7 +291,9 @@ fn explain(config: &Config, ending: &Ending) -> Exit {
 /// Where instances may have their control sockets, for the command line.
 #[must_use]
 pub fn control_directories(environment: &config::Environment) -> Vec<PathBuf> {
-    host::runtime_candidates(environment)
+    let mut directories = host::runtime_candidates(environment);
+    directories.extend(config::unit_directories(Path::new("/run")));
+    directories
 }
 
 /// Renders the configuration and what the host has for it, with every warning.

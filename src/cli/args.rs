@@ -50,6 +50,15 @@ pub(super) enum Subcommand {
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+    /// Print a systemd unit that runs a command
+    #[command(override_usage = "tenfold unit [OPTIONS] -- COMMAND...")]
+    Unit {
+        #[command(flatten)]
+        flags: RunFlags,
+        /// What every worker would run
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
     /// Show a running instance
     Status {
         /// Which instance; not needed if only one runs

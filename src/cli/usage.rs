@@ -16,6 +16,10 @@ nothing to run: no command and no ./tenfold.toml; for example
 
 tenfold --help lists everything";
 
+/// The answer to `tenfold unit` without anything to run.
+pub(super) const UNIT_WITHOUT_COMMAND: &str =
+    "a unit needs a command; for example: tenfold unit -l :8080 -- node server.js";
+
 /// Turns clap's verdict into text: `Ok` for help and version, `Err` for what is wrong.
 pub(super) fn explain(error: &clap::Error, args: &[OsString]) -> Result<String, String> {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -41,7 +45,7 @@ pub(super) fn explain(error: &clap::Error, args: &[OsString]) -> Result<String, 
 fn unexpected_word(wrong: &str, args: &[OsString]) -> Option<String> {
     let at = first_positional(args, 1)?;
     let at = match args[at].to_str() {
-        Some("run" | "check") if args[at] != *wrong => first_positional(args, at + 1)?,
+        Some("run" | "check" | "unit") if args[at] != *wrong => first_positional(args, at + 1)?,
         _ if args[at] == *wrong => at,
         _ => return None,
     };

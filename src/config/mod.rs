@@ -41,7 +41,7 @@ pub use request::{
 };
 pub use resolve::DEMO_WORDS;
 pub(crate) use resolve::{Context, Work, resolve};
-pub use runtime_dir::{NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates};
+pub use runtime_dir::{NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates, unit_directories};
 pub use settings::{
     Admin, CgroupOwner, Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat,
     LogLevel, MaxConnections, Mode, Name, Nice, OomScore, Queue, QueueMax, QueueTimeout, ReadyMin,

@@ -29,6 +29,17 @@ pub fn runtime_dir_candidates(environment: &Environment, uid: u32) -> Vec<PathBu
     all.filter(|path| path.is_absolute()).collect()
 }
 
+/// The runtime directories of units with `RuntimeDirectory=tenfold-NAME`, which the environment of
+/// a command does not tell of; `run` is /run.
+pub fn unit_directories(run: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = run.read_dir() else {
+        return Vec::new();
+    };
+    let is_ours =
+        |entry: &std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"tenfold-");
+    entries.filter_map(Result::ok).filter(is_ours).map(|entry| entry.path()).collect()
+}
+
 /// Takes the first candidate that exists or can be made, belongs to `uid` alone and can be
 /// written to; its mode is 0700 afterwards.
 pub fn choose_runtime_dir(candidates: Vec<PathBuf>, uid: u32) -> Result<PathBuf, NoRuntimeDir> {
@@ -155,6 +166,16 @@ mod tests {
         assert_eq!(list(&variables(&relative)), usual);
         let all = [("RUNTIME_DIRECTORY", "/run/shop:/run/b"), ("XDG_RUNTIME_DIR", "/run/user/7")];
         assert_eq!(list(&variables(&all))[..3], ["/run/shop", "/run/user/7/tenfold", usual[0]]);
+    }
+
+    #[test]
+    fn units_have_directories_of_their_own() {
+        let (temporary, _) = temporary();
+        for name in ["tenfold", "tenfold-shop", "other"] {
+            make(&temporary.path().join(name), 0o755);
+        }
+        assert_eq!(unit_directories(temporary.path()), [temporary.path().join("tenfold-shop")]);
+        assert!(unit_directories(Path::new("/nowhere")).is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::config::{Address, Backlog, Host, ListenOptions};
 use crate::link::said::{Family, Place, ServerKey};
 use crate::policy::{ListenerId, Mode};
+use crate::sys::passed::{self, Passed};
 use crate::sys::socket::{self, Stack};
 
 /// Permission bits of a Unix path: the user and group of the master, as a proxy in the same group
@@ -116,11 +117,25 @@ pub(crate) fn bind(address: &Address, options: ListenOptions) -> io::Result<Boun
             Err(last.unwrap_or_else(|| io::Error::other("the name has no address")))
         }
         Address::Unix(path) => bind_path(path, options),
-        Address::Systemd(_) => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "sockets passed by systemd are not supported yet",
-        )),
+        // Passed sockets are there or not: see `adopt`.
+        Address::Systemd(_) => Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
     }
+}
+
+/// Serves a socket that a service manager listens on for us. Its path, if it has one, is not ours
+/// to remove.
+///
+/// # Errors
+/// Why no connections can be accepted from it.
+pub(crate) fn adopt(passed: Passed) -> Result<Bound, &'static str> {
+    let place = passed.place()?;
+    let (address, url, sockname) = match place {
+        passed::Place::Tcp(actual) => {
+            (actual.to_string(), format!("http://{}", visible(actual)), Some(actual))
+        }
+        passed::Place::Unix(path) => (format!("unix:{path}"), format!("unix:{path}"), None),
+    };
+    Ok(Bound { socket: passed.socket, address, url, sockname, path: None })
 }
 
 /// Binds what an app asked for, with the meaning that Node gives it: no address is every interface,

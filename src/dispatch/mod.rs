@@ -38,7 +38,7 @@ use crate::link::{Channel, Connection, Link};
 use crate::metrics::Recorder;
 use crate::policy::{Balance, Grant, ListenerId, QueueBounds, Ticket, WorkerBounds, WorkerId};
 use listener::Listener;
-pub(crate) use listener::{Bound, bind};
+pub(crate) use listener::{Bound, adopt, bind};
 use observe::{KernelCount, Observer};
 use private::PrivateEnd;
 use request::Front;
@@ -59,8 +59,9 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct DispatchSettings {
     pub(crate) listeners: Listeners,
-    /// Sockets of the configured addresses, by their place in `listeners.listed`.
-    pub(crate) bound: HashMap<usize, Bound>,
+    /// Sockets of the configured addresses, by their place in `listeners.listed`. One entry has
+    /// several where systemd passed several.
+    pub(crate) bound: HashMap<usize, Vec<Bound>>,
     /// Where native workers are served when nothing is configured.
     pub(crate) fallback: Address,
     pub(crate) queues: Queues,
@@ -123,7 +124,7 @@ pub(crate) fn run(settings: DispatchSettings, wires: Wires) -> io::Result<()> {
 /// See the module.
 struct Reactor {
     servers: Servers,
-    bound: HashMap<usize, Bound>,
+    bound: HashMap<usize, Vec<Bound>>,
     fallback: Address,
     queues: Queues,
     bounds: WorkerBounds,

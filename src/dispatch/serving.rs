@@ -182,9 +182,10 @@ impl Reactor {
     fn take_bound(&mut self, entries: &[usize]) -> Vec<(Bound, ListenOptions)> {
         entries
             .iter()
-            .filter_map(|index| {
-                let bound = self.bound.remove(index)?;
-                Some((bound, self.servers.listed(*index).options))
+            .flat_map(|index| {
+                let options = self.servers.listed(*index).options;
+                let bound = self.bound.remove(index).unwrap_or_default();
+                bound.into_iter().map(move |bound| (bound, options))
             })
             .collect()
     }

@@ -75,9 +75,14 @@ enum Watch {
 ///
 /// `variable` reads our environment; `pid` is our own.
 pub fn is_needed(pid: u32, variable: impl Fn(&str) -> Option<OsString>) -> bool {
-    let is_unit = variable("SYSTEMD_EXEC_PID").is_some_and(|unit| unit == *pid.to_string());
+    pid != 1 && !is_unit(pid, variable)
+}
+
+/// Whether systemd started us as a unit of its own, and so ends what we leave behind.
+pub fn is_unit(pid: u32, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let is_started = variable("SYSTEMD_EXEC_PID").is_some_and(|unit| unit == *pid.to_string());
     let is_notifier = variable("INVOCATION_ID").is_some() && variable("NOTIFY_SOCKET").is_some();
-    pid != 1 && !is_unit && !is_notifier
+    is_started || is_notifier
 }
 
 impl Guardian {

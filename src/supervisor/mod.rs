@@ -20,6 +20,8 @@ pub(crate) mod restarts;
 mod signals;
 mod status;
 mod strangers;
+mod systemd;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
@@ -50,6 +52,8 @@ use request::{Request, Startup};
 use restarts::Restarts;
 pub(crate) use signals::Signals;
 use signals::Told;
+pub(crate) use systemd::Systemd;
+use terms::ForeignTerms;
 
 /// A worker that is not ready after this may listen past us: its sockets are looked at.
 const BYPASS_CHECK: Duration = Duration::from_secs(3);
@@ -80,6 +84,8 @@ pub(crate) struct Parts {
     pub(crate) ready_min: ReadyMin,
     /// Where the admin listener is.
     pub(crate) admin: Option<String>,
+    /// Who started us and wants to be told.
+    pub(crate) systemd: Option<Systemd>,
 }
 
 /// Whether a person watches.
@@ -128,6 +134,8 @@ pub(crate) struct Supervisor {
     bypasses: BTreeSet<String>,
     /// A listener that was configured cannot be opened: the pool is of no use.
     cannot_listen: Option<String>,
+    /// Deaths of a TERM that nobody here sent.
+    foreign_terms: ForeignTerms,
 }
 
 /// How much of the start banner is out.
@@ -188,6 +196,7 @@ impl Supervisor {
             strangers: BTreeSet::new(),
             bypasses: BTreeSet::new(),
             cannot_listen: None,
+            foreign_terms: ForeignTerms::default(),
         }
     }
 
@@ -200,7 +209,9 @@ impl Supervisor {
     ) -> Ending {
         self.on(Event::Begin);
         while self.finish.is_none() {
-            let due = self.deadline();
+            let now = clock::now();
+            self.tell_systemd(now);
+            let due = self.deadline(now);
             tokio::select! {
                 // Deaths before anything that might address the dead, people before machines.
                 biased;
@@ -229,12 +240,14 @@ impl Supervisor {
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self, now: Instant) -> Option<Instant> {
         let checks = self.processes.values().filter_map(|process| match process.bypass {
             Bypass::Check(at) => Some(at),
             Bypass::Settled => None,
         });
-        checks.chain(self.parts.fleet.deadline()).chain(self.health.due()).min()
+        let systemd = self.parts.systemd.as_ref().and_then(|systemd| systemd.deadline(now));
+        let fleet = self.parts.fleet.deadline();
+        checks.chain(fleet).chain(self.health.due()).chain(systemd).min()
     }
 
     fn tick(&mut self) {
@@ -264,6 +277,7 @@ impl Supervisor {
             return;
         }
         self.stops.push(now);
+        self.note_stop(now);
         self.on(Event::Stop(kind));
     }
 
@@ -309,6 +323,7 @@ impl Supervisor {
             Ended::Code(code) => WorkerExit::Code(code),
             Ended::Signal(signal) => WorkerExit::Signal(signal),
         };
+        self.note_death(clock::now(), worker, exit);
         let killer = self.killer_of(worker, exit);
         self.expect_last_words(worker, process.slot, (exit, killer));
         self.on(Event::Exited { worker, exit });

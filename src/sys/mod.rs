@@ -11,6 +11,7 @@ mod exec;
 pub mod limits;
 pub mod load;
 pub mod notify;
+pub mod passed;
 pub mod private;
 pub mod process;
 pub mod program;

@@ -1,9 +1,12 @@
-//! Receives what a service says to its manager: datagrams with the sender's identity (sd_notify).
+//! Both ends of what a service says to its manager (sd_notify(3)): we hear our workers, with the
+//! sender's identity, and speak to whoever started us.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::sys::socket::{
@@ -74,6 +77,37 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Datagram> {
     Ok(Datagram { bytes: buffer[..length].to_vec(), sender, fds })
 }
 
+/// The service manager that started us.
+#[derive(Debug)]
+pub struct Manager(UnixDatagram);
+
+impl Manager {
+    /// Connects to the address in NOTIFY_SOCKET: a path, or an abstract name after `@`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for any other form of address, else those of connect(2).
+    pub fn connect(address: &OsStr) -> io::Result<Self> {
+        let bytes = address.as_bytes();
+        let address = match bytes.strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None if bytes.starts_with(b"/") => SocketAddr::from_pathname(address)?,
+            None => return Err(io::Error::new(io::ErrorKind::InvalidInput, "no path and no @")),
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(&address)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self(socket))
+    }
+
+    /// Says it, whole or not at all; never waits.
+    ///
+    /// # Errors
+    /// `WouldBlock` while the manager is behind with its reading, else those of send(2).
+    pub fn say(&self, message: &str) -> io::Result<()> {
+        self.0.send(message.as_bytes()).map(drop)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{PipeReader, Read};
@@ -99,6 +133,34 @@ mod tests {
         let datagram = receive(receiver.as_fd()).expect("it was sent");
         assert_eq!(datagram.bytes, b"READY=1");
         assert_eq!(datagram.sender, Some(std::process::id() as i32));
+    }
+
+    #[test]
+    fn a_manager_is_found_by_path_and_by_abstract_name() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("notify");
+        let by_path = UnixDatagram::bind(&path).expect("the directory is ours");
+        let name = format!("manager-test-{}", std::process::id());
+        let by_name = bind(&name).expect("the name is ours");
+        let addresses = [path.into_os_string(), format!("@{name}").into()];
+        for (address, receiver) in addresses.iter().zip([&by_path, &by_name]) {
+            let manager = Manager::connect(address).expect("somebody listens");
+            manager.say("READY=1").expect("there is room");
+            let mut buffer = [0; 16];
+            let length = receiver.recv(&mut buffer).expect("it was sent");
+            assert_eq!(&buffer[..length], b"READY=1");
+        }
+        let error = Manager::connect(OsStr::new("vsock:2:1")).expect_err("not here");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_is_not_waited_for() {
+        let name = format!("manager-full-{}", std::process::id());
+        let _receiver = bind(&name).expect("the name is ours");
+        let manager = Manager::connect(OsStr::new(&format!("@{name}"))).expect("it is bound");
+        let full = (0..100_000).find_map(|_| manager.say("STATUS=x").err());
+        assert_eq!(full.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) mod pool;
 pub(crate) mod processes;
 pub(crate) mod python;
 mod status;
+pub(crate) mod systemd;
 mod tenfold;
 
 use std::net::TcpListener;
