@@ -53,7 +53,7 @@ struct Arguments {
 }
 
 /// About how long one round of all scenarios takes, with every peer.
-const SECONDS_PER_ROUND: u32 = 195;
+const SECONDS_PER_ROUND: u32 = 210;
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();

@@ -118,6 +118,12 @@ impl Tools {
     }
 }
 
+impl Tools {
+    fn node_app(&self) -> PathBuf {
+        self.bench.join("apps/server.cjs")
+    }
+}
+
 /// Brings the binary up to date if cargo runs us; else it is as whoever built it wants it.
 fn build() -> anyhow::Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
@@ -130,9 +136,29 @@ fn build() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What workers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum App {
+    /// `apps/server.cjs`.
+    Node,
+    /// `bench-worker`, which costs next to nothing; not for peers that are Node themselves.
+    Rust,
+}
+
+impl App {
+    /// The command of one worker.
+    fn command(self, tools: &Tools) -> Vec<OsString> {
+        match self {
+            Self::Node => vec!["node".into(), tools.node_app().into()],
+            Self::Rust => vec![tools.tenfold.with_file_name("bench-worker").into()],
+        }
+    }
+}
+
 /// What every peer of a scenario gets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
+    pub(crate) app: App,
     pub(crate) workers: u16,
     /// Requests that a worker may hold at once, where the peer has such a thing.
     pub(crate) limit: u32,
@@ -199,7 +225,7 @@ impl Deployment {
 
     fn start_processes(&mut self, setup: Setup, tools: &Tools, admin: u16) -> anyhow::Result<()> {
         let port = self.address.port();
-        let app = tools.bench.join("apps/server.cjs");
+        let app = tools.node_app();
         let workers = setup.workers.to_string();
         let node = |file: &Path| {
             let mut command = Command::new("node");
@@ -216,12 +242,12 @@ impl Deployment {
                 let file =
                     self.render(name, setup, tools, &[("ADMIN_PORT", &admin.to_string())])?;
                 let mut command = Command::new(&tools.tenfold);
-                command.arg("-c").arg(file).arg("--").arg("node").arg(&app);
+                command.arg("-c").arg(file).arg("--").args(setup.app.command(tools));
                 command.env("XDG_RUNTIME_DIR", self.dir.path()).env_remove("RUNTIME_DIRECTORY");
                 command
             }
             Peer::Haproxy | Peer::HaproxyUnix => {
-                let lines = self.plain_workers(setup, &app)?;
+                let lines = self.plain_workers(setup, tools)?;
                 let servers: String = (lines.iter().enumerate())
                     .map(|(slot, place)| format!("    server w{slot} {place}\n"))
                     .collect();
@@ -234,7 +260,7 @@ impl Deployment {
                 // At its limit nginx does not queue, it refuses. A small one would make it fail
                 // where the others wait, so it gets none then; 0 is its word for that.
                 let limit = if setup.limit < 20 { 0 } else { setup.limit };
-                let servers: String = (self.plain_workers(setup, &app)?.iter())
+                let servers: String = (self.plain_workers(setup, tools)?.iter())
                     .map(|place| format!("        server {place} max_conns={limit};\n"))
                     .collect();
                 let file = self.render("nginx.conf", setup, tools, &[("SERVERS", &servers)])?;
@@ -266,8 +292,8 @@ impl Deployment {
         Ok(())
     }
 
-    /// Starts plain Node processes; returns where each listens, as the proxy has to write it.
-    fn plain_workers(&mut self, setup: Setup, app: &Path) -> anyhow::Result<Vec<String>> {
+    /// Starts plain processes; returns where each listens, as the proxy has to write it.
+    fn plain_workers(&mut self, setup: Setup, tools: &Tools) -> anyhow::Result<Vec<String>> {
         let mut places = Vec::new();
         for slot in 0..setup.workers {
             let path = self.dir.path().join(format!("w{slot}.sock"));
@@ -281,8 +307,9 @@ impl Deployment {
                     (port.to_string(), format!("127.0.0.1:{port}"))
                 }
             };
-            let mut command = Command::new("node");
-            command.arg(app).env("PORT", listen).env("BENCH_WORKER", "1");
+            let words = setup.app.command(tools);
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).env("PORT", listen).env("BENCH_WORKER", "1");
             self.group.spawn(&mut command, &self.dir.path().join(format!("w{slot}.log")))?;
             places.push(place);
         }
@@ -301,7 +328,7 @@ impl Deployment {
         let file = self.render("watt.json", setup, tools, &[])?;
         let mut command = Command::new("node");
         command.arg(tools.bench.join("node_modules/.bin/wattpm")).arg("start").arg("-c").arg(file);
-        command.current_dir(root).env("NODE_ENV", "production").env("BENCH_WORKER", "1");
+        command.current_dir(root).env("BENCH_WORKER", "1");
         Ok(command)
     }
 

@@ -51,6 +51,8 @@ impl Group {
         let child = command
             .env(MARK, &self.mark)
             .env("PATH", &self.path)
+            // As everybody deploys; React is several times as slow without.
+            .env("NODE_ENV", "production")
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

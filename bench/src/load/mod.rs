@@ -26,6 +26,20 @@ pub(crate) enum Work {
     Path(String),
     /// A service time drawn for each, exponential with this mean, one at a time per worker.
     Served(Duration),
+    /// The same, with a busy loop in place of a timer.
+    Burned(Duration),
+}
+
+impl Work {
+    /// The path of the next request.
+    fn draw(&self, random: &mut SplitMix64) -> String {
+        let mut micros = |mean: &Duration| (exponential(random) * mean.as_micros() as f64) as u64;
+        match self {
+            Self::Path(path) => path.clone(),
+            Self::Served(mean) => format!("/work?serial=1&wait_us={}", micros(mean)),
+            Self::Burned(mean) => format!("/work?serial=1&cpu_us={}", micros(mean)),
+        }
+    }
 }
 
 /// How requests travel.
@@ -143,13 +157,7 @@ async fn play(stream: Stream, start: Instant) -> Vec<Record> {
             break;
         }
         let client = random.below(u64::from(shared.stream.clients)) as u16;
-        let path = match &shared.stream.work {
-            Work::Path(path) => path.clone(),
-            Work::Served(mean) => {
-                let micros = exponential(&mut random) * mean.as_micros() as f64;
-                format!("/work?serial=1&wait_us={}", micros as u64)
-            }
-        };
+        let path = shared.stream.work.draw(&mut random);
         tokio::time::sleep_until((start + due).into()).await;
         requests.spawn_local(one(Rc::clone(&shared), due, client, path));
         while requests.try_join_next().is_some() {}

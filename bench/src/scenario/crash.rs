@@ -8,11 +8,12 @@ use nix::unistd::Pid;
 use super::{Bench, FAILED};
 use crate::load::client::Outcome;
 use crate::load::{Stream, Travel, Work, quantile};
-use crate::peer::{Deployment, Peer, Setup};
+use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::{Metric, Place};
 
 const PEERS: [Peer; 4] = [Peer::Tenfold, Peer::TenfoldConnection, Peer::Cluster, Peer::Pm2];
-const SETUP: Setup = Setup { workers: 4, limit: 20, queue_timeout: Duration::from_secs(1) };
+const SETUP: Setup =
+    Setup { app: App::Node, workers: 4, limit: 20, queue_timeout: Duration::from_secs(1) };
 const SERVICE: Duration = Duration::from_millis(20);
 const LOAD: f64 = 0.6;
 const BETWEEN_KILLS: Duration = Duration::from_secs(2);
@@ -26,7 +27,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let case = "60 %";
     // Smoke runs have room for one kill as well.
     let (first, window) = match bench.plan.depth {
-        super::Depth::Full => (Duration::from_secs(1), Duration::from_secs(4)),
+        super::Depth::Full => (Duration::from_secs(1), Duration::from_secs(3)),
         super::Depth::Smoke => (Duration::from_millis(400), Duration::from_secs(1)),
     };
     for round in 0..bench.plan.rounds {

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use super::{Bench, Depth};
 use crate::load::{Record, Stream, Travel, Work, quantile};
-use crate::peer::{Deployment, Peer, Setup};
+use crate::peer::{App, Deployment, Peer, Setup};
 use crate::plot::{Chart, Scale, Series};
 use crate::results::{Metric, Place};
 
 const PEERS: [Peer; 3] = [Peer::Tenfold, Peer::Haproxy, Peer::Cluster];
 const FACTORS: [(&str, f64); 2] = [("10x", 10.0), ("60x", 60.0)];
-const SETUP: Setup = Setup { workers: 4, limit: 1, queue_timeout: Duration::from_secs(1) };
+const SETUP: Setup =
+    Setup { app: App::Node, workers: 4, limit: 1, queue_timeout: Duration::from_secs(1) };
 const SERVICE: Duration = Duration::from_millis(40);
 const CAPACITY: f64 = 100.0;
 const USERS: f64 = 40.0;
@@ -39,13 +40,13 @@ struct Phases {
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let peers = bench.peers(&PEERS)?;
     let seconds = match bench.plan.depth {
-        Depth::Full => [3, 9, 13],
+        Depth::Full => [2, 8, 11],
         Depth::Smoke => [1, 2, 3],
     };
     let [begin, end, stop] = seconds.map(Duration::from_secs);
     let phases = Phases { begin, end, stop };
-    // A window lasts long, and holds many seconds that are each a sample of the flood.
-    let rounds = bench.plan.rounds.div_ceil(2);
+    // A window lasts as long as four of other scenarios, and is a mean over six seconds of flood.
+    let rounds = bench.plan.rounds.div_ceil(3).max(bench.plan.rounds.min(2));
     for (case, factor) in bench.cases(&FACTORS) {
         let mut lines: Vec<Vec<Vec<f64>>> = vec![Vec::new(); peers.len()];
         for round in 0..rounds {

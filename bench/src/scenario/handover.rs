@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::{Bench, FAILED, Meter, failures};
 use crate::load::{Stream, Travel, Work};
-use crate::peer::{Peer, Setup};
+use crate::peer::{App, Peer, Setup};
 use crate::results::Place;
 
 const PEERS: [Peer; 5] =
     [Peer::TenfoldConnection, Peer::Tenfold, Peer::Cluster, Peer::ClusterShared, Peer::HaproxyUnix];
-const SETUP: Setup = Setup { workers: 2, limit: 100, queue_timeout: Duration::from_secs(1) };
+const SETUP: Setup =
+    Setup { app: App::Node, workers: 2, limit: 100, queue_timeout: Duration::from_secs(1) };
 /// Far below what the slowest can do on one slow core.
 const RATE: f64 = 1000.0;
 

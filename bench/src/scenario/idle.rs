@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Bench, FRONT_MEMORY, Meter, WORKER_MEMORY};
 use crate::load::client::Connection;
-use crate::peer::{Deployment, Peer, Setup};
+use crate::peer::{App, Deployment, Peer, Setup};
 use crate::process::usage;
 use crate::results::{Metric, Place};
 
@@ -18,7 +18,8 @@ const PEERS: [Peer; 7] = [
     Peer::Pm2,
     Peer::Watt,
 ];
-const SETUP: Setup = Setup { workers: 2, limit: 100, queue_timeout: Duration::from_secs(1) };
+const SETUP: Setup =
+    Setup { app: App::Node, workers: 2, limit: 100, queue_timeout: Duration::from_secs(1) };
 const CROWD: u16 = 1000;
 
 const WAKEUPS: Metric = Metric::lower("wake-ups of the front", "1/s");
@@ -26,7 +27,7 @@ const WAKEUPS: Metric = Metric::lower("wake-ups of the front", "1/s");
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let deployments = bench.start_all(&PEERS, SETUP).await?;
     for deployment in &deployments {
-        let window = bench.window(Duration::from_secs(1));
+        let window = bench.window(Duration::from_millis(500));
         for round in 0..bench.plan.rounds {
             watch(bench, deployment, "no connections", round, window).await;
         }

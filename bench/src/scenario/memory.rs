@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::hello::RATE;
 use super::{Bench, FAILED, FRONT_MEMORY, WORKER_MEMORY};
-use crate::peer::{Deployment, Peer, Setup};
+use crate::peer::{App, Deployment, Peer, Setup};
 use crate::plot::{Chart, Scale, Series};
 use crate::process::usage;
 use crate::results::Place;
@@ -13,7 +13,8 @@ use crate::wrk::{Connections, Run, wrk};
 const PEERS: [Peer; 3] = [Peer::Tenfold, Peer::Haproxy, Peer::Node];
 const CONNECTIONS: [(&str, u32); 4] = [("20", 20), ("100", 100), ("500", 500), ("1500", 1500)];
 /// The limit of the incident that the scenario is taken from; nobody is shed for waiting.
-const SETUP: Setup = Setup { workers: 1, limit: 20, queue_timeout: Duration::from_secs(60) };
+const SETUP: Setup =
+    Setup { app: App::Node, workers: 1, limit: 20, queue_timeout: Duration::from_secs(60) };
 /// Between two looks at the memory.
 const SAMPLE: Duration = Duration::from_millis(50);
 

@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::tail::{P99, SERVICE, in_services};
 use super::{Bench, FAILED, failures};
 use crate::load::{Stream, Travel, Work, quantile};
-use crate::peer::{Peer, Setup};
+use crate::peer::{App, Peer, Setup};
 use crate::results::{Metric, Place};
 
 const PEERS: [Peer; 4] = [Peer::Tenfold, Peer::TenfoldConnection, Peer::Haproxy, Peer::Cluster];
-const SETUP: Setup = Setup { workers: 4, limit: 1, queue_timeout: Duration::from_secs(30) };
+const SETUP: Setup =
+    Setup { app: App::Node, workers: 4, limit: 1, queue_timeout: Duration::from_secs(30) };
 const LOAD: f64 = 0.5;
-const WINDOW: Duration = Duration::from_secs(3);
+const WINDOW: Duration = Duration::from_millis(2500);
 
 /// Of the answers in a window, over an equal share of them; at most the number of workers.
 const BUSIEST: Metric = Metric::lower("busiest worker", "of an equal share");

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::Bench;
-use crate::peer::{Deployment, Peer, Setup};
+use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::{Metric, Place};
 
 const PEERS: [Peer; 6] =
     [Peer::Tenfold, Peer::TenfoldConnection, Peer::Node, Peer::Cluster, Peer::Pm2, Peer::Watt];
 /// One worker: with more, how many CPUs there are would decide.
-const SETUP: Setup = Setup { workers: 1, limit: 100, queue_timeout: Duration::from_secs(1) };
+const SETUP: Setup =
+    Setup { app: App::Node, workers: 1, limit: 100, queue_timeout: Duration::from_secs(1) };
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) const FIRST_ANSWER: Metric = Metric::lower("first answer", "ms");

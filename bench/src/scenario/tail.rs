@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Bench, FAILED, failures};
-use crate::load::{Stream, Travel, Work, quantile};
-use crate::peer::{Peer, Setup};
+use crate::load::{Record, Stream, Travel, Work, quantile};
+use crate::peer::{App, Peer, Setup};
 use crate::plot::{Chart, Scale, Series};
 use crate::results::{Metric, Place};
 
@@ -18,8 +18,9 @@ const PEERS: [Peer; 5] =
 const LOADS: [(&str, f64); 3] = [("60 %", 0.6), ("80 %", 0.8), ("90 %", 0.9)];
 
 pub(super) const SERVICE: Duration = Duration::from_millis(20);
-const SETUP: Setup = Setup { workers: 10, limit: 1, queue_timeout: Duration::from_secs(30) };
-const WINDOW: Duration = Duration::from_secs(3);
+const SETUP: Setup =
+    Setup { app: App::Node, workers: 10, limit: 1, queue_timeout: Duration::from_secs(30) };
+const WINDOW: Duration = Duration::from_millis(2500);
 
 const MEDIAN: Metric = Metric::lower("wait, p50", "service times");
 pub(super) const P99: Metric = Metric::lower("wait, p99", "service times");
@@ -28,37 +29,17 @@ const P999: Metric = Metric::lower("wait, p99.9 of all rounds", "service times")
 /// Fewer samples say nothing about one in a thousand.
 const SAMPLES_FOR_P999: usize = 10_000;
 
+/// Two that really burn CPU: at a load that leaves the bench some of a small machine.
+const BURNING: Setup = Setup { workers: 2, ..SETUP };
+const BURNING_LOADS: [(&str, f64); 1] = [("2 CPU-bound, 60 %", 0.6)];
+
+/// Waits of all rounds, by case and peer.
+type Waits = BTreeMap<(&'static str, &'static str), Vec<Duration>>;
+
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
-    let deployments = bench.start_all(&PEERS, SETUP).await?;
-    let mut all: BTreeMap<(&str, &str), Vec<Duration>> = BTreeMap::new();
-    for (case, load) in bench.cases(&LOADS) {
-        for round in 0..bench.plan.rounds {
-            for deployment in &deployments {
-                let peer = deployment.peer.name();
-                let place = Place { scenario: "tail", case, peer, round };
-                let stream = Stream {
-                    target: deployment.address,
-                    rate: load * f64::from(SETUP.workers) / SERVICE.as_secs_f64(),
-                    from: Duration::ZERO,
-                    until: bench.window(WINDOW),
-                    work: Work::Served(SERVICE),
-                    travel: Travel::KeepAlive,
-                    clients: 64,
-                    net: 1,
-                    timeout: Duration::from_secs(20),
-                    seed: bench.seed(round),
-                };
-                let records = crate::load::run(vec![stream]).await.remove(0);
-                let answered = records.iter().filter(|record| record.is_good(Duration::MAX));
-                let waits: Vec<Duration> = answered.map(|record| record.wait()).collect();
-                bench.add(place, MEDIAN, in_services(quantile(waits.clone(), 0.5)));
-                bench.add(place, P99, in_services(quantile(waits.clone(), 0.99)));
-                bench.add(place, FAILED, failures(&records) as f64);
-                bench.add_lag(place, &records);
-                all.entry((case, peer)).or_default().extend(waits);
-            }
-        }
-    }
+    let mut all = Waits::new();
+    measure(bench, &mut all, SETUP, &LOADS, &Work::Served(SERVICE)).await?;
+    measure(bench, &mut all, BURNING, &BURNING_LOADS, &Work::Burned(SERVICE)).await?;
     for ((case, peer), waits) in all {
         if waits.len() >= SAMPLES_FOR_P999 {
             let place = Place { scenario: "tail", case, peer, round: 0 };
@@ -67,6 +48,45 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     }
     let figure = figure(bench);
     bench.figures.push(("tail".to_owned(), figure));
+    Ok(())
+}
+
+async fn measure(
+    bench: &mut Bench,
+    all: &mut Waits,
+    setup: Setup,
+    loads: &[(&'static str, f64)],
+    work: &Work,
+) -> anyhow::Result<()> {
+    let deployments = bench.start_all(&PEERS, setup).await?;
+    for (case, load) in bench.cases(loads) {
+        for round in 0..bench.plan.rounds {
+            for deployment in &deployments {
+                let peer = deployment.peer.name();
+                let place = Place { scenario: "tail", case, peer, round };
+                let stream = Stream {
+                    target: deployment.address,
+                    rate: load * f64::from(setup.workers) / SERVICE.as_secs_f64(),
+                    from: Duration::ZERO,
+                    until: bench.window(WINDOW),
+                    work: work.clone(),
+                    travel: Travel::KeepAlive,
+                    clients: 64,
+                    net: 1,
+                    timeout: Duration::from_secs(20),
+                    seed: bench.seed(round),
+                };
+                let records = crate::load::run(vec![stream]).await.remove(0);
+                let answered = records.iter().filter(|record| record.is_good(Duration::MAX));
+                let waits: Vec<Duration> = answered.map(Record::wait).collect();
+                bench.add(place, MEDIAN, in_services(quantile(waits.clone(), 0.5)));
+                bench.add(place, P99, in_services(quantile(waits.clone(), 0.99)));
+                bench.add(place, FAILED, failures(&records) as f64);
+                bench.add_lag(place, &records);
+                all.entry((case, peer)).or_default().extend(waits);
+            }
+        }
+    }
     Ok(())
 }
 
