@@ -81,3 +81,23 @@ fn client_gone_frees_its_stream() {
     drop((waiting, stream));
     wait_streams(&tenfold, &[0]);
 }
+
+#[test]
+fn silent_streams_leave_the_response_buffer_to_others() {
+    // The kernel holds up to 4 MiB itself, whatever we do.
+    let sizes = ["limits.response_buffer=7MiB", "limits.response_buffer_total=8MiB"];
+    let (tenfold, port) =
+        exchange_with(|it| sizes.iter().fold(it, |it, size| it.args(["--set", size])));
+    // A read of 64 KiB ahead for each of them would be more than all there is.
+    let streams: Vec<Connection> = (0..160).map(|_| events(port)).collect();
+    wait_streams(&tenfold, &[160]);
+    let mut slow = connect(port);
+    let length = 6 << 20;
+    let request = format!("GET /bytes?count={length} HTTP/1.1\r\nHost: a\r\n\r\n");
+    slow.send(request.as_bytes()).expect("room");
+    assert_eq!(slow.receive_head().expect("a head").0, 200);
+    // Its client has read nothing, yet the worker is free.
+    wait_idle(&tenfold);
+    assert_eq!(slow.receive_exactly(length).expect("the whole body").len(), length);
+    drop(streams);
+}

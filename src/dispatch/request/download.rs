@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::body::write_chunk;
-use super::budget::Share;
+use super::budget::{FREE_BYTES, Share};
 use super::front::{Front, SCRATCH};
 use super::stream::Stream;
 use crate::clock;
@@ -132,11 +132,15 @@ impl<'a> Download<'a> {
     async fn receive(&mut self) -> Result<(), Fault> {
         loop {
             let read = {
+                // Heads have bounds of their own, and what follows one is held like a body.
+                let allowed = self.out.share.allow(self.inbox.len(), SCRATCH).max(FREE_BYTES);
                 let mut scratch = self.front.scratch();
-                let read = self.worker.try_read(&mut scratch[..]);
+                let read = self.worker.try_read(&mut scratch[..allowed]);
                 if let Ok(count) = read {
+                    self.inbox.reserve_exact(count);
                     self.inbox.extend_from_slice(&scratch[..count]);
                 }
+                self.out.share.settle(self.inbox.len());
                 read
             };
             match read {
@@ -178,8 +182,12 @@ impl<'a> Download<'a> {
     /// in the returned outbox.
     pub(super) async fn body(mut self, body: ResponseBody) -> Result<Outbox, Fault> {
         let mut framer = Framer::new(body, self.asked.version);
-        let early = std::mem::take(&mut self.inbox);
-        framer.feed(&early, &mut self.out.bytes).map_err(Fault::Body)?;
+        {
+            // Its memory is not for as long as a slow client takes.
+            let early = std::mem::take(&mut self.inbox);
+            self.out.bytes.reserve_exact(early.len());
+            framer.feed(&early, &mut self.out.bytes).map_err(Fault::Body)?;
+        }
         loop {
             let wrote = self.out.write_some(self.client).map_err(|_| Fault::ClientGone)?;
             if wrote > 0 {
@@ -193,6 +201,8 @@ impl<'a> Download<'a> {
             if read == Read::Some || wrote > 0 {
                 continue;
             }
+            // Who waits holds no more than it has, or idle streams would spend the budget.
+            self.out.settle();
             self.wait(read).await?;
         }
     }
@@ -323,8 +333,13 @@ impl Outbox {
         if self.bytes.capacity() > 2 * SCRATCH && self.bytes.len() < SCRATCH {
             self.bytes.shrink_to(SCRATCH);
         }
-        self.share.settle(self.bytes.len() - self.written);
+        self.settle();
         Ok(wrote)
+    }
+
+    /// Gives back what was allowed and not used.
+    fn settle(&mut self) {
+        self.share.settle(self.bytes.len() - self.written);
     }
 
     /// Writes everything, as long as the client takes some within each `patience`.
