@@ -234,6 +234,7 @@ fn dispatch_settings(config: &Config, host: &host::Host, bound: Sockets) -> Disp
             max_connections: config.workers.max_connections.resolve(host.worker_nofile),
         },
         idle: config.shutdown.idle,
+        ramp: config.workers.health.ramp,
         ready: if config.workers.wait_ready { ReadyWhen::Told } else { ReadyWhen::Listening },
     }
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use support::crowd::{Crowd, Who};
 use support::http::{self, Connection};
 use support::pool::{demo_pool, request_pool};
-use support::{Builder, PATIENCE, Status, Tenfold, processes, try_until};
+use support::{Builder, PATIENCE, Status, Tenfold, Worker, processes, try_until};
 
 /// Far above the second between two heartbeats, so that a busy machine makes nobody stall.
 const STALL: &str = "workers.stall=4s";
@@ -291,4 +291,44 @@ fn a_request_that_kills_workers_is_found_out_and_turned_away() {
     assert_eq!(tenfold.wait_ready(3).total("restarts"), 4);
     // Another query is another request, and the route is open.
     assert_eq!(http::get(port, "/exit?code=4").expect("it is answered").status, 502);
+}
+
+#[test]
+fn a_new_worker_is_warmed_before_its_first_request() {
+    let (builder, port) = request_pool("warm.js", 2);
+    let warmup = "workers.warmup=['/warm', '/warm', '/nowhere']";
+    let tenfold = builder.args(["--set", warmup]).start();
+    let victim = tenfold.wait_ready(2).pid_of(0);
+    let check = || {
+        for _ in 0..10 {
+            let response = http::get(port, "/").expect("a worker answers");
+            assert!(response.text().contains("\"warmed\":2"), "{}", response.text());
+        }
+    };
+    check();
+    processes::signal(victim, Signal::SIGKILL);
+    tenfold.wait_status(BOUND, "a new worker", |status| {
+        status.ready() == 2 && status.worker_in(0).pid != Some(victim)
+    });
+    check();
+}
+
+#[test]
+fn the_limit_of_a_new_worker_rises_while_others_serve() {
+    let (builder, _) = request_pool("http.js", 2);
+    let tenfold = builder.args(["--set", "workers.ramp=3s"]).start();
+    let status = tenfold.wait_status(BOUND, "two that have served for long", |status| {
+        let is_seasoned = |it: &Worker| it.limit == 100 && it.uptime_s.is_some_and(|s| s > 8);
+        status.ready() == 2 && status.workers.iter().all(is_seasoned)
+    });
+    let victim = status.pid_of(0);
+    processes::signal(victim, Signal::SIGKILL);
+    let limit_of_new = |wanted: fn(u64) -> bool| {
+        tenfold.wait_status(BOUND, "that limit of the new worker", |status| {
+            let worker = status.worker_in(0);
+            worker.pid != Some(victim) && worker.state == "ready" && wanted(worker.limit)
+        })
+    };
+    limit_of_new(|limit| limit < 100);
+    limit_of_new(|limit| limit == 100);
 }

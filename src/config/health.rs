@@ -16,6 +16,8 @@ pub struct WorkerHealth {
     pub eject_after: Option<NonZeroU32>,
     /// How long that while is, the first time.
     pub eject_time: Duration,
+    /// How long its limit rises after it is ready; zero: it has it at once.
+    pub ramp: Duration,
     /// Requests after which it is replaced; none: never.
     pub max_requests: Option<NonZeroU64>,
     /// Age at which it is replaced; none: never.

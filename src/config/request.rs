@@ -16,6 +16,8 @@ pub struct RequestSettings {
     pub limits: RequestLimits,
     /// Whether a failed exchange may be sent to another worker, where that cannot be noticed.
     pub retries: bool,
+    /// What a new worker is asked for before it is ready.
+    pub warmup: Vec<String>,
     /// What becomes of requests that kill workers.
     pub poison: Poison,
     /// Which clients keep their worker.

@@ -119,14 +119,18 @@ impl Reactor {
         let Some(member) = self.links.get_mut(&worker) else {
             return;
         };
-        if member.standing != Standing::Starting {
+        if member.standing != Standing::Starting || !self.is_warm(worker) {
             return;
         }
+        let Some(member) = self.links.get_mut(&worker) else {
+            return;
+        };
         member.standing = Standing::Ready;
         if let Counted::Kernel(count) = &mut member.counted {
             count.ready(member.link.pid);
             self.observe();
         }
+        self.begin_ramp(now, worker);
         let grants = self.balance().ready(now, worker);
         self.report(Report::Ready(worker));
         self.deliver(now, grants);

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::observe::KernelCount;
 use super::upstream::Via;
+use super::warming::Warming;
 use super::{
     Counted, EXHAUSTED_PAUSE, EXIT_GRACE, Hears, Leaving, Member, Reactor, Standing, Timer,
     Watched, tasks,
@@ -38,6 +39,7 @@ impl Reactor {
             via,
             hears: Hears::Nothing,
             leaving: Leaving::No,
+            warming: Warming::Cold,
             heard,
         };
         let change = tasks::Change::watch_channel(&member);
@@ -110,6 +112,7 @@ impl Reactor {
             Standing::Starting | Standing::Ready => {}
         }
         member.standing = Standing::Starting;
+        member.warming = Warming::Cold;
         member.watched = Watched::No;
         member.hears = Hears::Nothing;
         member.counted = Counted::Kernel(KernelCount::default());

@@ -20,6 +20,7 @@ mod serving;
 mod shedding;
 mod tasks;
 mod upstream;
+mod warming;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -47,6 +48,7 @@ pub(crate) use request::{FrontSettings, RETRY_CODES, reason_codes};
 use servers::Servers;
 use shedding::Shedding;
 use upstream::Via;
+use warming::Warming;
 
 /// How long a worker that has finished may take to exit by itself, before it counts as lingering.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
@@ -66,6 +68,8 @@ pub(crate) struct DispatchSettings {
     pub(crate) fallback: Address,
     pub(crate) queues: Queues,
     pub(crate) bounds: WorkerBounds,
+    /// How long a new worker's limit rises.
+    pub(crate) ramp: Duration,
     /// How long a kept connection may stay silent while its end drains.
     pub(crate) idle: Duration,
     pub(crate) ready: ReadyWhen,
@@ -128,6 +132,7 @@ struct Reactor {
     fallback: Address,
     queues: Queues,
     bounds: WorkerBounds,
+    ramp: Duration,
     ready_when: ReadyWhen,
     balance: Arc<Mutex<Balance>>,
     reports: mpsc::Sender<Report>,
@@ -202,6 +207,7 @@ struct Member {
     via: Via,
     hears: Hears,
     leaving: Leaving,
+    warming: Warming,
     /// Beats with its `ready` and `load` messages.
     heard: Arc<Pulse>,
 }
@@ -296,6 +302,7 @@ impl Reactor {
             fallback: settings.fallback,
             queues: settings.queues,
             bounds: settings.bounds,
+            ramp: settings.ramp,
             ready_when: settings.ready,
             balance,
             reports,
@@ -326,6 +333,7 @@ impl Reactor {
     fn beat(&mut self, now: Instant) {
         self.pulse.beat(now);
         self.front.keep_house(now);
+        self.raise_limits(now);
         for worker in self.links.keys() {
             self.end_if_idle(*worker);
         }

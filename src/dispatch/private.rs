@@ -15,6 +15,7 @@ use super::tasks::Change;
 use super::upstream::Via;
 use super::{Hears, Reactor, Standing};
 use crate::link::orders::{Fetched, Upstream};
+use crate::link::said::ServerKey;
 use crate::policy::{ListenerId, Mode, WorkerId};
 
 type Reply = oneshot::Sender<Fetched>;
@@ -32,6 +33,13 @@ impl Reactor {
     /// Asks a worker's app for a path. Who serves no request-mode listener cannot be asked: the
     /// dropped reply says so.
     pub(super) fn fetch_app(&self, worker: WorkerId, path: Arc<str>, reply: Reply) {
+        if let Some(through) = self.request_listener_of(worker) {
+            self.change(Change::Fetch(Question { worker, through, path, reply }));
+        }
+    }
+
+    /// A listener of request mode that this worker serves.
+    pub(super) fn request_listener_of(&self, worker: WorkerId) -> Option<(ListenerId, ServerKey)> {
         let serves = |listener: &&Listener| {
             let serves = self.servers.get(listener.server);
             let by_channel = serves.is_some_and(|server| server.workers.contains(&worker));
@@ -39,10 +47,8 @@ impl Reactor {
                 self.links.get(&worker).is_some_and(|it| matches!(it.via, Via::Upstream(_)));
             listener.mode == Mode::Request && (by_channel || by_address)
         };
-        if let Some(listener) = self.listeners.values().find(serves) {
-            let through = (listener.id, listener.server);
-            self.change(Change::Fetch(Question { worker, through, path, reply }));
-        }
+        let listener = self.listeners.values().find(serves)?;
+        Some((listener.id, listener.server))
     }
 
     /// Hands one end of a new pair to a worker, as a connection of this listener's server.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -20,6 +21,7 @@ use super::{Member, Shared};
 use crate::clock;
 use crate::link::Channel;
 use crate::link::orders::Order;
+use crate::link::said::ServerKey;
 use crate::policy::{ListenerId, WorkerId};
 use crate::sys::destroy::{DestroyEvents, Received};
 use crate::sys::wait;
@@ -59,6 +61,12 @@ pub(super) enum Change {
     Serve(Arrival),
     /// Somebody wants to know something of an app.
     Fetch(Question),
+    /// A new worker is asked for these paths before it is ready.
+    WarmUp {
+        worker: WorkerId,
+        through: (ListenerId, ServerKey),
+        paths: Arc<[String]>,
+    },
 }
 
 impl Change {
@@ -142,6 +150,10 @@ impl Tasks {
             Change::Fetch(question) => {
                 let front = Rc::clone(&reactor.borrow().front);
                 self.set.spawn_local(request::fetch(front, question));
+            }
+            Change::WarmUp { worker, through, paths } => {
+                let task = self.set.spawn_local(warm_up(reactor, (worker, through), paths));
+                self.channels.entry(worker).or_default().push(task);
             }
             Change::Serve(arrival) => {
                 let front = Rc::clone(&reactor.borrow().front);
@@ -265,4 +277,14 @@ fn register(socket: Rc<OwnedFd>, interest: Interest) -> Option<AsyncFd<Rc<OwnedF
     wait::shared(socket, interest)
         .inspect_err(|error| tracing::error!(%error, "cannot wait on a descriptor"))
         .ok()
+}
+
+/// Asks a new worker for each path, one after the other; it is ready when all were answered.
+async fn warm_up(reactor: Shared, whom: (WorkerId, (ListenerId, ServerKey)), paths: Arc<[String]>) {
+    let (worker, through) = whom;
+    let front = Rc::clone(&reactor.borrow().front);
+    for path in paths.iter() {
+        request::visit(&front, whom.0, through, path).await;
+    }
+    reactor.borrow_mut().warmed_up(clock::now(), worker);
 }

@@ -6,11 +6,13 @@
 mod ejection;
 mod heartbeat;
 mod poison;
+mod ramp;
 mod recycle;
 
 pub use ejection::{EjectionSettings, Ejections};
 pub use heartbeat::{Finding, HangTimes, Heartbeats, Sign};
 pub use poison::{RequestKey, Suspects};
+pub use ramp::ramped;
 pub use recycle::{
     Flow, MemorySoft, PoolVitals, Recycle, RecycleSettings, Recycling, Turnover, Vitals,
 };

@@ -23,7 +23,7 @@ pub use fleet::{
 };
 pub use health::{
     EjectionSettings, Ejections, Finding, Flow, HangTimes, Heartbeats, MemorySoft, PoolVitals,
-    Recycle, RecycleSettings, Recycling, RequestKey, Sign, Suspects, Turnover, Vitals,
+    Recycle, RecycleSettings, Recycling, RequestKey, Sign, Suspects, Turnover, Vitals, ramped,
 };
 pub use ids::{Generation, ListenerId, Slot, Ticket, WorkerId};
 pub use queue::QueueBounds;

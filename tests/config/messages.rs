@@ -80,6 +80,8 @@ fn every_key_has_a_bound_or_a_set_of_words() {
         ("workers.oom_score_adj=-1001", "workers.oom_score_adj: -1001 is below -1000"),
         ("workers.stall=1s", "workers.stall: 1s is below 1s 500ms"),
         ("workers.hang=1s", "workers.hang: 1s is below workers.stall, 2s"),
+        ("workers.warmup=home", "workers.warmup: \"home\" does not begin with /"),
+        ("workers.ramp=500ms", "workers.ramp: 500ms is below 1s"),
         ("workers.max_requests=0", "workers.max_requests: 0 is below 1"),
         ("workers.max_age=500ms", "workers.max_age: 500ms is below 1s"),
         ("memory.soft=1KiB", "memory.soft: 1KiB is below 1MiB"),

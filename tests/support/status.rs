@@ -53,6 +53,8 @@ pub(crate) struct Worker {
     #[serde(default)]
     pub(crate) accepted: u64,
     #[serde(default)]
+    pub(crate) limit: u64,
+    #[serde(default)]
     pub(crate) stalled: bool,
     pub(crate) ejected_ms: Option<u64>,
     #[serde(default)]
@@ -65,6 +67,7 @@ pub(crate) struct Worker {
     /// What it said of itself.
     pub(crate) status: Option<String>,
     pub(crate) watchdog_age_ms: Option<u64>,
+    pub(crate) uptime_s: Option<u64>,
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) rss_bytes: Option<u64>,
     pub(crate) loop_delay_ms: Option<f64>,

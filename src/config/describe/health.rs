@@ -16,6 +16,8 @@ pub(super) fn value(health: &WorkerHealth, key: &str) -> Option<String> {
             Hang::After(time) => quoted(shown(time)),
         },
         "workers.eject_after" => health.eject_after.map_or_else(off, |count| count.to_string()),
+        "workers.ramp" if health.ramp.is_zero() => off(),
+        "workers.ramp" => quoted(shown(health.ramp)),
         "workers.max_requests" => health.max_requests.map_or_else(off, |max| max.to_string()),
         "workers.max_age" => health.max_age.map_or_else(off, |age| quoted(shown(age))),
         "memory.soft" => match health.memory_soft {

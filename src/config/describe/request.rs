@@ -20,6 +20,7 @@ pub(super) fn value(config: &Config, key: &'static str) -> Option<String> {
             TrustedProxy::Private => quoted("private"),
             TrustedProxy::Network { address, prefix } => quoted(format!("{address}/{prefix}")),
         })),
+        "workers.warmup" => list(request.warmup.iter().map(quoted)),
         "poison" => word(&resolve::POISON, request.poison),
         "sticky" => word(&resolve::STICKY, request.sticky),
         "unlimited" if request.unlimited.0.is_empty() => return None,

@@ -127,6 +127,22 @@ pub(super) const KEYS: &[Key] = &[
         Reload,
     ),
     key(
+        "workers.warmup",
+        "Paths that a new worker is asked for, one after the other, before it is ready; any\n\
+         answer within 10s will do (request mode).",
+        "a list of paths",
+        Default("[]"),
+        Reload,
+    ),
+    key(
+        "workers.ramp",
+        "For so long the limit of a new worker rises from a tenth to the whole, if others have\n\
+         served for as long.",
+        "duration, 1s to 1h, or \"off\"",
+        Default("\"off\""),
+        Reload,
+    ),
+    key(
         "workers.max_requests",
         "A worker that was given so many requests (connections, in connection mode) is replaced:\n\
          a new one starts first, one at a time, not while a queue stands. Each life ends up to a\n\

@@ -38,7 +38,20 @@ impl Resolver<'_> {
         let eject_time = self.duration("workers.eject_time", 10 * SECOND, ms(10), 5 * MINUTE);
         let (max_requests, max_age) = (self.max_requests(), self.max_age());
         let memory_soft = self.memory_soft();
-        WorkerHealth { stall, hang, eject_after, eject_time, max_requests, max_age, memory_soft }
+        let ramp = self.take("workers.ramp", Duration::ZERO, |value| match value.as_text() {
+            Some("off") => Ok(Duration::ZERO),
+            _ => value.duration(SECOND..=HOUR),
+        });
+        WorkerHealth {
+            stall,
+            hang,
+            eject_after,
+            eject_time,
+            ramp,
+            max_requests,
+            max_age,
+            memory_soft,
+        }
     }
 
     fn max_requests(&mut self) -> Option<NonZeroU64> {

@@ -30,6 +30,9 @@ impl Resolver<'_> {
             timeouts: self.timeouts(),
             limits: self.request_limits(),
             retries: self.take("retries", true, Value::boolean),
+            warmup: self.take("workers.warmup", Vec::new(), |value| {
+                value.list()?.iter().map(path).collect()
+            }),
             poison: self.take("poison", Poison::Report, |value| value.choice(&POISON)),
             sticky: self.take("sticky", Sticky::Auto, |value| value.choice(&STICKY)),
             unlimited: self.take("unlimited", Routes::default(), routes),

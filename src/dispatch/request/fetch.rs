@@ -1,5 +1,5 @@
 //! Asks one worker's app for a path, outside its limit: for metrics that every worker has of its
-//! own.
+//! own, and to warm a new one.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,6 +17,9 @@ use crate::policy::{ListenerId, WorkerId};
 /// How long an app may take; whoever asks waits no longer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long one request may take that warms a worker: its first may compile and connect.
+const WARM_UP_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The largest answer that is taken: some ten thousand series.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
 
@@ -33,7 +36,7 @@ pub(in crate::dispatch) struct Question {
 /// Asks, and passes the answer on. One that nobody waits for any more is dropped.
 pub(in crate::dispatch) async fn fetch(front: Rc<Front>, question: Question) {
     let Question { worker, through, path, reply } = question;
-    let asked = ask(&front, worker, through, &path);
+    let asked = ask_for_200(&front, worker, through, &path);
     let answer = match tokio::time::timeout(PATIENCE, asked).await {
         Ok(answer) => answer,
         Err(_) => Err("it did not answer within 1 s".to_owned()),
@@ -41,12 +44,40 @@ pub(in crate::dispatch) async fn fetch(front: Rc<Front>, question: Question) {
     let _ = reply.send(answer);
 }
 
-async fn ask(
+/// Asks a new worker for a path; whatever it answers warms it.
+pub(in crate::dispatch) async fn visit(
+    front: &Front,
+    worker: WorkerId,
+    through: (ListenerId, ServerKey),
+    path: &str,
+) {
+    let asked = ask(front, worker, through, path);
+    match tokio::time::timeout(WARM_UP_PATIENCE, asked).await {
+        Ok(Ok((status, _))) => tracing::debug!(%worker, path, status, "warmed up"),
+        Ok(Err(error)) => tracing::warn!(%worker, path, error, "cannot warm up"),
+        Err(_) => tracing::warn!(%worker, path, "cannot warm up: no answer within 10 s"),
+    }
+}
+
+async fn ask_for_200(
     front: &Front,
     worker: WorkerId,
     through: (ListenerId, ServerKey),
     path: &str,
 ) -> Fetched {
+    match ask(front, worker, through, path).await? {
+        (200, body) => Ok(body),
+        (status, _) => Err(format!("it answered {status}")),
+    }
+}
+
+/// Status and body.
+async fn ask(
+    front: &Front,
+    worker: WorkerId,
+    through: (ListenerId, ServerKey),
+    path: &str,
+) -> Result<(u16, Vec<u8>), String> {
     let upstream = front
         .connect(clock::now(), worker, through)
         .await
@@ -65,9 +96,7 @@ async fn ask(
             break head;
         }
     };
-    if head.status() != 200 {
-        return Err(format!("it answered {}", head.status()));
-    }
     let body = download.collect(head.body(), ANSWER_MAX).await;
-    body.map_err(|fault| format!("its answer broke off: {fault:?}"))
+    let body = body.map_err(|fault| format!("its answer broke off: {fault:?}"))?;
+    Ok((head.status(), body))
 }

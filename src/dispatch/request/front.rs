@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -47,6 +48,8 @@ pub(crate) struct FrontSettings {
 pub(in crate::dispatch) struct Front {
     pub(super) settings: RequestSettings,
     pub(super) heads: HeadLimits,
+    /// What a new worker is asked for before it is ready.
+    pub(in crate::dispatch) warmup: Arc<[String]>,
     trusted: TrustedPeers,
     page: Option<Page>,
     max_clients: usize,
@@ -148,6 +151,7 @@ impl Front {
             retries: RefCell::new(RetryBudget::new(crate::clock::now())),
             ejections: RefCell::new(Ejections::new(ejection)),
             casualties: RefCell::default(),
+            warmup: request.warmup.iter().cloned().collect(),
             settings: request,
             reactor,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),

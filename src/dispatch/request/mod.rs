@@ -33,7 +33,7 @@ mod upload;
 
 pub(crate) use account::RETRY_CODES;
 pub(super) use client::{Arrival, serve};
-pub(super) use fetch::{Question, fetch};
+pub(super) use fetch::{Question, fetch, visit};
 pub(super) use front::Front;
 pub(crate) use front::FrontSettings;
 pub(crate) use outcome::reason_codes;
