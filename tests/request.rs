@@ -18,6 +18,8 @@ mod drain;
 mod exchanges;
 #[path = "request/forwarding.rs"]
 mod forwarding;
+#[path = "request/h2c.rs"]
+mod h2c;
 #[path = "request/leaving.rs"]
 mod leaving;
 #[path = "request/mixed.rs"]

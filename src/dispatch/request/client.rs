@@ -9,10 +9,10 @@ use tokio::sync::Notify;
 
 use super::front::{Front, OpenClient};
 use super::stream::Stream;
-use super::{exchange, proxy};
+use super::{exchange, h2, proxy};
 use crate::clock;
 use crate::config::ProxyProtocol;
-use crate::http::peer_line;
+use crate::http::{Preface, peer_line};
 use crate::link::said::ServerKey;
 use crate::policy::ListenerId;
 
@@ -80,9 +80,36 @@ enum Wanted {
     No,
 }
 
-/// Serves a client until its connection ends.
+/// Serves a client, of HTTP/1 or HTTP/2, until its connection ends.
 pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
-    let Arrival { stream, open: _open, listener, server, peer, proxied } = arrival;
+    let Some((mut client, open)) = meet(&front, arrival).await else {
+        return;
+    };
+    if client.unread.is_empty() {
+        match client.is_wanted(&front, front.settings.timeouts.header_read).await {
+            Wanted::Yes => {}
+            // Its first request may be on its way: no reset for it.
+            Wanted::NoMore => return client.linger(&front).await,
+            Wanted::No => return,
+        }
+    }
+    if client.speaks_http2(&front).await {
+        Box::pin(h2::serve(front, client, open)).await;
+    } else {
+        requests(&front, client).await;
+    }
+}
+
+/// Serves a client of which it is known that it speaks HTTP/1.
+pub(super) async fn serve_requests(front: Rc<Front>, arrival: Arrival) {
+    if let Some((client, _open)) = meet(&front, arrival).await {
+        requests(&front, client).await;
+    }
+}
+
+/// Learns who a client is; none if it is turned away.
+async fn meet(front: &Front, arrival: Arrival) -> Option<(Client, OpenClient)> {
+    let Arrival { stream, open, listener, server, peer, proxied } = arrival;
     let mut client = Client {
         stream,
         unread: Vec::new(),
@@ -95,26 +122,32 @@ pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
     match proxied {
         ProxyProtocol::Off => {}
         ProxyProtocol::On => {
-            if let Err(why) = proxy::introduce(&front, &mut client).await {
-                return tracing::debug!(?peer, %why, "turned away");
+            if let Err(why) = proxy::introduce(front, &mut client).await {
+                tracing::debug!(?peer, %why, "turned away");
+                return None;
             }
         }
     }
     client.peer_line = client.peer.map(peer_line).unwrap_or_default();
+    Some((client, open))
+}
+
+/// Serves request after request.
+async fn requests(front: &Front, mut client: Client) {
     let mut patience = front.settings.timeouts.header_read;
     loop {
         if client.unread.is_empty() {
-            match client.is_wanted(&front, patience).await {
+            match client.is_wanted(front, patience).await {
                 Wanted::Yes => {}
                 // Its next request may be on its way: no reset for it.
-                Wanted::NoMore => return client.linger(&front).await,
+                Wanted::NoMore => return client.linger(front).await,
                 Wanted::No => return,
             }
         }
         // Boxed, so that an idle connection does not carry the size of a busy one.
-        match Box::pin(exchange::run(&front, &mut client)).await {
+        match Box::pin(exchange::run(front, &mut client)).await {
             After::KeepAlive => patience = front.settings.timeouts.keep_alive,
-            After::Close => return client.linger(&front).await,
+            After::Close => return client.linger(front).await,
             After::Gone => return,
         }
         if client.unread.is_empty() {
@@ -157,6 +190,22 @@ impl Client {
     /// Reads more of what the client sends; see [`fill`].
     pub(super) async fn fill(&mut self, front: &Front, deadline: Instant) -> Bytes {
         fill(front, (&self.stream, &mut self.unread), deadline).await
+    }
+
+    /// Whether its first bytes are the preface of HTTP/2, waited for as long as for any head.
+    async fn speaks_http2(&mut self, front: &Front) -> bool {
+        let deadline = clock::now() + front.settings.timeouts.header_read;
+        loop {
+            match Preface::of(&self.unread) {
+                Preface::Http1 => return false,
+                Preface::Http2 => return true,
+                Preface::Incomplete => match self.fill(front, deadline).await {
+                    Bytes::Arrived => {}
+                    // Whoever reads its head says what is to be said.
+                    Bytes::Gone | Bytes::TimedOut => return false,
+                },
+            }
+        }
     }
 
     /// Closes without a reset overtaking the last answer (RFC 9112 §9.6).

@@ -1,7 +1,7 @@
 //! Ends clients' connections when their worker goes, or the whole pool: at a moment at which
 //! nothing of theirs is lost.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
@@ -27,14 +27,19 @@ pub(super) enum Stage {
 /// Who is to end, and when.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
-    stage: Rc<Cell<Stage>>,
+    stage: Rc<watch::Sender<Stage>>,
     /// Until when each worker is to be gone; `None` while it stays.
     departures: RefCell<HashMap<WorkerId, watch::Sender<Option<Instant>>>>,
 }
 
 impl Ending {
-    pub(super) fn stage(&self) -> Rc<Cell<Stage>> {
+    pub(super) fn stage(&self) -> Rc<watch::Sender<Stage>> {
         Rc::clone(&self.stage)
+    }
+
+    /// Tells when the stage changes.
+    pub(super) fn watch(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
     }
 
     /// Tells when a worker is to be gone.
@@ -67,17 +72,17 @@ impl Front {
     }
 
     fn advance(&self, to: Stage) {
-        self.ending.stage.set(to);
+        self.ending.stage.send_replace(to);
     }
 
     /// Whether a connection ends with its next response.
     pub(super) fn is_closing(&self) -> bool {
-        self.ending.stage.get() != Stage::Serving
+        *self.ending.stage.borrow() != Stage::Serving
     }
 
     /// Whether a connection may stay open without a request.
     pub(super) fn may_be_idle(&self) -> bool {
-        self.ending.stage.get() != Stage::Closed
+        *self.ending.stage.borrow() != Stage::Closed
     }
 
     /// A worker is to be gone by then, and with it what lasts for as long as its client stays.

@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::budget::Budget;
 use super::desk::{Desk, Place};
@@ -112,7 +112,7 @@ impl Exchange {
 pub(in crate::dispatch) struct OpenClient {
     counted: Option<Counted>,
     _holding: Holding,
-    stage: Rc<Cell<ending::Stage>>,
+    stage: Rc<watch::Sender<ending::Stage>>,
     /// Wakes a stop that waits for the last client.
     moved: Rc<Notify>,
 }
@@ -403,7 +403,7 @@ impl Drop for OpenClient {
     fn drop(&mut self) {
         // Counted out first: whoever is woken must not find it.
         self.counted = None;
-        if self.stage.get() != ending::Stage::Serving {
+        if *self.stage.borrow() != ending::Stage::Serving {
             self.moved.notify_one();
         }
     }

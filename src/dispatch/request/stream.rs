@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use super::pipe::End;
 
 /// See the module. Reading and writing need no exclusive access: the two directions of an exchange
 /// run side by side in one task.
@@ -14,6 +18,8 @@ use tokio::net::{TcpStream, UnixStream};
 pub(in crate::dispatch) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Within the process: a stream of an HTTP/2 connection.
+    Memory(End),
 }
 
 /// Which kind of socket an accepted descriptor is.
@@ -55,6 +61,7 @@ impl Stream {
         let count = match self {
             Self::Tcp(stream) => stream.try_read(buffer),
             Self::Unix(stream) => stream.try_read(buffer),
+            Self::Memory(end) => return end.try_read(buffer),
         }?;
         if 0 < count && count < buffer.len() {
             self.await_more();
@@ -69,6 +76,7 @@ impl Stream {
         let cleared = match self {
             Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
             Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+            Self::Memory(_) => return,
         };
         debug_assert!(cleared.is_err(), "nothing was read");
     }
@@ -78,6 +86,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+            Self::Memory(end) => end.try_write(bytes),
         }
     }
 
@@ -85,6 +94,10 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.readable().await,
             Self::Unix(stream) => stream.readable().await,
+            Self::Memory(end) => {
+                end.readable().await;
+                Ok(())
+            }
         }
     }
 
@@ -92,6 +105,10 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.writable().await,
             Self::Unix(stream) => stream.writable().await,
+            Self::Memory(end) => {
+                end.writable().await;
+                Ok(())
+            }
         }
     }
 
@@ -113,19 +130,50 @@ impl Stream {
 
     /// Tells the peer that nothing more comes.
     pub(super) fn shutdown_write(&self) {
+        let socket = match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Memory(end) => return end.shutdown_write(),
+        };
         // It fails only on a connection that is gone already.
-        let _ = nix::sys::socket::shutdown(
-            std::os::fd::AsRawFd::as_raw_fd(&self.as_fd()),
-            nix::sys::socket::Shutdown::Write,
-        );
+        let _ = nix::sys::socket::shutdown(socket, nix::sys::socket::Shutdown::Write);
     }
 }
 
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Memory(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Memory(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Sockets hold nothing back.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shutdown_write();
+        Poll::Ready(Ok(()))
     }
 }
