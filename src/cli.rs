@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
-use crate::admin::{Probe, Whom};
+use crate::admin::{Probe, Wait, Whom};
 use crate::config::{
     Config, ConfigErrors, Context, Environment, Layers, Setting, Work, describe, resolve,
 };
+use crate::supervisor::request::Slots;
 use args::{Arguments, Place, RunFlags, Subcommand};
 
 /// The file used where neither `-c` nor `TENFOLD_CONFIG` names one.
@@ -64,6 +65,27 @@ pub enum Invocation {
         whom: Whom,
         /// What to ask.
         probe: Probe,
+    },
+    /// Bring a new generation into a running instance.
+    Reload {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// Whether to wait for the end.
+        wait: Wait,
+    },
+    /// Replace workers of a running instance, one after another.
+    Recycle {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// Whose.
+        slots: Slots,
+    },
+    /// Empty one slot of a running instance.
+    Drain {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// The slot.
+        slot: u16,
     },
     /// End a running instance gracefully.
     Stop {
@@ -161,6 +183,16 @@ pub fn parse(
         Some(Subcommand::Requests { name, slot, json }) => {
             let format = if json { StatusFormat::Json } else { StatusFormat::Text };
             return Ok(control(Invocation::Requests { name, slot, format }));
+        }
+        Some(Subcommand::Reload { name, wait }) => {
+            let wait = if wait { Wait::Yes } else { Wait::No };
+            return Ok(control(Invocation::Reload { name, wait }));
+        }
+        Some(Subcommand::Recycle { name, slots }) => {
+            return Ok(control(Invocation::Recycle { name, slots }));
+        }
+        Some(Subcommand::Drain { name, slot }) => {
+            return Ok(control(Invocation::Drain { name, slot }));
         }
         Some(Subcommand::Health { probe, name, place }) => {
             let whom = reader.whom(name, place)?;

@@ -78,6 +78,16 @@ impl Host {
         }
     }
 
+    /// How many workers a configuration means here, now.
+    pub(crate) fn count_of(&self, config: &Config) -> NonZeroU16 {
+        config.workers.count.resolve(config.command.kind, &capacity()).0
+    }
+
+    /// Names this master's life.
+    pub(crate) fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// Takes the instance's name and control socket; none without a runtime directory.
     ///
     /// # Errors
@@ -110,11 +120,16 @@ impl Host {
                 "the hard limit on open files is {nofile}; tenfold needs at least {NOFILE_MIN}"
             );
         }
-        let environment = launch::inherited(std::env::vars_os(), config);
+        let mut environment = launch::inherited(std::env::vars_os(), config);
         let path = environment.get(std::ffi::OsStr::new("PATH"));
         let words = &config.command.words;
         let first = words.first().context("the command is empty")?;
-        let program = program::resolve(first, path.map(OsString::as_os_str), &config.directory)?;
+        let typed = &config.directory;
+        let directory = typed.canonicalize();
+        let directory = directory.with_context(|| format!("directory: {}", typed.display()))?;
+        let program = program::resolve(first, path.map(OsString::as_os_str), &directory)?;
+        // As typed it may lead elsewhere tomorrow, which is not where this generation is.
+        environment.insert("PWD".into(), directory.clone().into());
         let expects = expects(config);
         let private = self.private_listener(config, expects)?;
         Ok(Launcher {
@@ -122,7 +137,8 @@ impl Host {
             arguments: words.clone(),
             environment,
             configured: config.env.0.keys().map(OsString::from).collect(),
-            directory: config.directory.clone(),
+            directory,
+            ready_path: config.workers.ready_path.clone(),
             output: config.logs,
             expects,
             private,

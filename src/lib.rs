@@ -18,12 +18,15 @@ pub mod metrics;
 mod open;
 pub mod policy;
 mod preload;
+mod renewal;
 pub mod supervisor;
 pub mod sys;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,10 +39,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 use admin::{AdminListener, Entrances, Process};
 use config::Config;
 use dispatch::{DispatchSettings, FrontSettings, ReadyWhen, Wires};
-use link::orders::ORDERS_MAX;
+use link::orders::{ORDERS_MAX, Tuning};
 use logs::{LogHandle, Logs};
 use open::Sockets;
-use policy::{Balance, Fleet, FleetSettings, StopTimes, StormSettings, WorkerBounds};
+use policy::{
+    Balance, Fleet, FleetSettings, Generation, Proof, ReloadSettings, StopTimes, StormSettings,
+    WorkerBounds,
+};
+pub use renewal::Origin;
 use supervisor::request::REQUESTS_MAX;
 use supervisor::{Ending, Parts, Signals, Supervisor, Systemd, Terminal};
 
@@ -73,10 +80,10 @@ const LOG_FLUSH: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Only before anything is started; the text says what could not be had.
-pub fn run(config: &Config, warnings: &[String]) -> anyhow::Result<Exit> {
+pub fn run(config: &Config, warnings: &[String], origin: Origin) -> anyhow::Result<Exit> {
     let started = clock::now();
     let (logs, handle) = start_logs(config)?;
-    let outcome = run_logged(config, warnings, &handle, started);
+    let outcome = run_logged(config, warnings, &handle, (started, origin));
     let exit = match outcome {
         Ok(exit) => exit,
         Err(error) => {
@@ -92,9 +99,9 @@ fn run_logged(
     config: &Config,
     warnings: &[String],
     logs: &LogHandle,
-    started: Instant,
+    (started, origin): (Instant, Origin),
 ) -> anyhow::Result<Exit> {
-    let host = host::Host::prepare(config);
+    let host = Rc::new(host::Host::prepare(config));
     for warning in warnings.iter().chain(&host.warnings) {
         tracing::warn!("{warning}");
     }
@@ -128,7 +135,13 @@ fn run_logged(
     let parts = Parts {
         name: name.to_owned(),
         fleet: Fleet::new(clock::now(), fleet_settings(config, &host)),
-        launcher: host.launcher(config)?,
+        launchers: BTreeMap::from([(Generation(1), host.launcher(config)?)]),
+        instance: host.instance().to_owned(),
+        terms: renewal::terms(config.clone(), &host),
+        renew: {
+            let host = Rc::clone(&host);
+            Box::new(move |running| renewal::renew(&origin, &host, running))
+        },
         guardian: host.guardian()?,
         logs: logs.clone(),
         balance,
@@ -138,8 +151,6 @@ fn run_logged(
         hang_times: config.workers.health.hang_times(),
         recycling: config.workers.health.recycling(host.seed),
         terminal,
-        ready_path: config.workers.ready_path.clone(),
-        ready_min: config.ready_min,
         admin: admin.as_ref().map(AdminListener::url),
         systemd: systemd(started),
     };
@@ -215,31 +226,40 @@ fn start_logs(config: &Config) -> anyhow::Result<(Logs, LogHandle)> {
 }
 
 fn dispatch_settings(config: &Config, host: &host::Host, bound: Sockets) -> DispatchSettings {
+    let Tuning { bounds, requests, connections, idle } = tuning(config, host);
     DispatchSettings {
         listeners: config.listen.clone(),
         bound,
         fallback: config.fallback_listen.clone(),
-        queues: dispatch::Queues {
-            requests: config.queue.of_requests(host.count, config.workers.limit.resolve()),
-            connections: config.queue.of_connections(host.nofile),
-        },
+        queues: dispatch::Queues { requests, connections },
         front: FrontSettings {
             request: config.request.clone(),
             ejection: config.workers.health.ejection(),
             max_clients: config.listen.options.max_connections.resolve(host.nofile).get() as usize,
             seed: host.seed,
         },
-        bounds: WorkerBounds {
-            limit: config.workers.limit.resolve(),
-            max_connections: config.workers.max_connections.resolve(host.worker_nofile),
-        },
-        idle: config.shutdown.idle,
+        bounds,
+        idle,
         ramp: config.workers.health.ramp,
         ready: if config.workers.wait_ready { ReadyWhen::Told } else { ReadyWhen::Listening },
     }
 }
 
-fn fleet_settings(config: &Config, host: &host::Host) -> FleetSettings {
+/// What of dispatch a reload can change.
+pub(crate) fn tuning(config: &Config, host: &host::Host) -> Tuning {
+    let limit = config.workers.limit.resolve();
+    Tuning {
+        bounds: WorkerBounds {
+            limit,
+            max_connections: config.workers.max_connections.resolve(host.worker_nofile),
+        },
+        requests: config.queue.of_requests(host.count_of(config), limit),
+        connections: config.queue.of_connections(host.nofile),
+        idle: config.shutdown.idle,
+    }
+}
+
+pub(crate) fn fleet_settings(config: &Config, host: &host::Host) -> FleetSettings {
     FleetSettings {
         count: host.count,
         start_timeout: config.workers.start_timeout,
@@ -255,6 +275,11 @@ fn fleet_settings(config: &Config, host: &host::Host) -> FleetSettings {
             total: config.shutdown.total,
             interactive_grace: config.shutdown.interactive_grace,
             ..StopTimes::default()
+        },
+        reload: ReloadSettings {
+            soak: config.reload.soak,
+            proof: config.reload.probe.as_ref().map_or(Proof::Soak, |_| Proof::Answer),
+            surge: config.reload.surge,
         },
         seed: host.seed,
         ..FleetSettings::default()

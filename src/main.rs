@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tenfold::admin;
-use tenfold::admin::client::{self, Found};
+use tenfold::admin::client::{self, Found, Reloaded};
 use tenfold::cli::{self, Invocation, StatusFormat};
 use tenfold::config::Environment;
 use tenfold::supervisor::guardian;
-use tenfold::{Exit, demo};
+use tenfold::{Exit, Origin, demo};
 
 /// How much longer than the pool's own bound (25 s by default) `tenfold stop` waits.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
@@ -39,7 +39,9 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
     let directories = tenfold::control_directories(environment);
     match parsed.invocation {
         Invocation::Run(config) | Invocation::Demo(config) => {
-            return Ok(tenfold::run(&config, &parsed.warnings)?.into());
+            let (arguments, environment) = (std::env::args_os().collect(), environment.clone());
+            let origin = Origin { arguments, environment, directory: cwd };
+            return Ok(tenfold::run(&config, &parsed.warnings, origin)?.into());
         }
         Invocation::Check(check) => print(&tenfold::check(&check, &parsed.warnings))?,
         Invocation::Status { name, format } => {
@@ -72,6 +74,20 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
                 }
             }
         }
+        Invocation::Reload { name, wait } => {
+            let socket = client::find(&directories, name.as_deref())?;
+            return told(&block_on(client::reload(&socket, wait))?);
+        }
+        Invocation::Recycle { name, slots } => {
+            let socket = client::find(&directories, name.as_deref())?;
+            let count = block_on(client::recycle(&socket, slots))?;
+            print(&format!("recycling {count}, one after another"))?;
+        }
+        Invocation::Drain { name, slot } => {
+            let socket = client::find(&directories, name.as_deref())?;
+            block_on(client::drain(&socket, slot))?;
+            print(&format!("draining slot {slot}; `tenfold recycle {slot}` starts it again"))?;
+        }
         Invocation::Stop { name } => {
             let socket = client::find(&directories, name.as_deref())?;
             block_on(client::stop(&socket, STOP_PATIENCE))?;
@@ -80,6 +96,21 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
         Invocation::Print(text) => print(&text)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what became of a reload; the old generation's staying is a failure.
+fn told(reloaded: &Reloaded) -> anyhow::Result<ExitCode> {
+    let exit = match reloaded {
+        Reloaded::Asked => {
+            print("reloading")?;
+            Exit::Stopped
+        }
+        Reloaded::Ended(status) => {
+            print(&admin::reload_text(status))?;
+            if status.reason.is_none() { Exit::Stopped } else { Exit::Failed }
+        }
+    };
+    Ok(exit.into())
 }
 
 fn finish(outcome: anyhow::Result<ExitCode>) -> ExitCode {

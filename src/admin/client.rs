@@ -15,9 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::listener;
-use super::server::Count;
+use super::server::{Count, ReloadAsked, SlotAsked};
 use crate::config::Admin;
-use crate::supervisor::request::{RequestStatus, Status};
+use crate::supervisor::reload::ReloadStatus;
+use crate::supervisor::request::{RequestStatus, Slots, Status};
 use crate::sys::socket::peer_credentials;
 use crate::sys::{child, wait};
 
@@ -167,6 +168,65 @@ pub async fn scale(socket: &Path, workers: u16) -> anyhow::Result<u16> {
     Ok(count.workers)
 }
 
+/// Whether to wait for what comes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Until it has ended.
+    Yes,
+    /// No longer than until it was heard.
+    No,
+}
+
+/// What became of a reload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The master knows of it.
+    Asked,
+    /// It has ended.
+    Ended(ReloadStatus),
+}
+
+/// Asks a master to reload.
+///
+/// # Errors
+/// As [`status`]; how long the end may take is for the master to say.
+pub async fn reload(socket: &Path, wait: Wait) -> anyhow::Result<Reloaded> {
+    let (wait, patience) = match wait {
+        Wait::Yes => (true, RELOAD_PATIENCE),
+        Wait::No => (false, PATIENCE),
+    };
+    let asked = serde_json::to_vec(&ReloadAsked { wait })?;
+    let body = call_for(patience, socket, Method::POST, ("/reload", asked.into())).await?;
+    let status: Option<ReloadStatus> =
+        serde_json::from_slice(&body).context("the master's answer is not a reload")?;
+    Ok(status.map_or(Reloaded::Asked, Reloaded::Ended))
+}
+
+/// Asks a master to replace workers; returns how many.
+///
+/// # Errors
+/// As [`status`]; there is no such slot.
+pub async fn recycle(socket: &Path, slots: Slots) -> anyhow::Result<u16> {
+    let slot = match slots {
+        Slots::All => None,
+        Slots::One(slot) => Some(slot),
+    };
+    let asked = serde_json::to_vec(&SlotAsked { slot })?;
+    let body = call(socket, Method::POST, "/recycle", asked.into()).await?;
+    let count: Count =
+        serde_json::from_slice(&body).context("the master's answer is not a count")?;
+    Ok(count.workers)
+}
+
+/// Asks a master to empty a slot.
+///
+/// # Errors
+/// As [`status`]; there is no such slot, or no other serves.
+pub async fn drain(socket: &Path, slot: u16) -> anyhow::Result<()> {
+    let asked = serde_json::to_vec(&SlotAsked { slot: Some(slot) })?;
+    call(socket, Method::POST, "/drain", asked.into()).await.map(drop)
+}
+
 /// Asks a master to end, and waits until its socket is gone or `patience` is over.
 ///
 /// # Errors
@@ -191,17 +251,30 @@ pub async fn stop(socket: &Path, patience: Duration) -> anyhow::Result<()> {
 /// How long a master that broke off its answer may take to be gone.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Longer than any reload: 256 starts and drains of an hour are none.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+
 async fn call(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+    call_for(PATIENCE, socket, method, (path, body)).await
+}
+
+async fn call_for(
+    patience: Duration,
+    socket: &Path,
+    method: Method,
+    (path, body): (&str, Bytes),
+) -> anyhow::Result<Bytes> {
     let exchange = async {
         let stream = UnixStream::connect(socket).await.map_err(explain)?;
         let (status, body) = exchange(stream, method, path, body).await?;
         match status {
             StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
+            StatusCode::CONFLICT => bail!("{}", String::from_utf8_lossy(&body)),
             StatusCode::SERVICE_UNAVAILABLE => bail!("the master is busy or ending"),
             other => bail!("the master answered {other}: {}", String::from_utf8_lossy(&body)),
         }
     };
-    match tokio::time::timeout(PATIENCE, exchange).await {
+    match tokio::time::timeout(patience, exchange).await {
         Ok(outcome) => outcome.with_context(|| format!("control socket {}", socket.display())),
         Err(_) => bail!("the master does not answer on {}", socket.display()),
     }

@@ -17,11 +17,11 @@ mod server;
 mod sources;
 mod table;
 
-pub use client::{Probe, Whom};
+pub use client::{Probe, Wait, Whom};
 pub(crate) use entrances::Entrances;
 pub(crate) use listener::{AdminListener, Process, bind};
 pub use metrics::{METRICS, Metric};
 pub use requests::requests_table;
 pub(crate) use server::ControlSocket;
 use sources::Sources;
-pub use table::table;
+pub use table::{reload_text, table};

@@ -15,7 +15,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::{Sources, health, requests};
 use crate::config::Name;
-use crate::supervisor::request::{Request, RequestStatus, Status};
+use crate::supervisor::reload::ReloadStatus;
+use crate::supervisor::request::{Request, RequestStatus, Slots, Status};
 use crate::sys::socket::{self, ListenOptions};
 
 /// How many other names are tried where the name was only derived from a directory.
@@ -102,6 +103,9 @@ pub(super) async fn serve(socket: &ControlSocket, sources: Sources) -> io::Resul
         .route("/status", get(status))
         .route("/requests", get(in_flight))
         .route("/scale", post(scale))
+        .route("/reload", post(reload))
+        .route("/recycle", post(recycle))
+        .route("/drain", post(drain))
         .route("/stop", post(stop))
         .with_state(sources);
     axum::serve(listener, router).await
@@ -161,6 +165,57 @@ async fn scale(
 ) -> Result<Json<Count>, StatusCode> {
     let workers = sources.ask(|reply| Request::Scale(workers, reply)).await?;
     Ok(Json(Count { workers }))
+}
+
+/// What `POST /reload` takes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ReloadAsked {
+    /// Whether to answer only when it has ended.
+    pub(super) wait: bool,
+}
+
+/// Answers with 202 and nothing, or at the end with what came of it.
+async fn reload(
+    State(sources): State<Sources>,
+    Json(ReloadAsked { wait }): Json<ReloadAsked>,
+) -> Result<(StatusCode, Json<Option<ReloadStatus>>), StatusCode> {
+    if wait {
+        let status = sources.ask(Request::Reload).await?;
+        return Ok((StatusCode::OK, Json(Some(status))));
+    }
+    sources.tell(Request::Reload)?;
+    Ok((StatusCode::ACCEPTED, Json(None)))
+}
+
+/// What `POST /recycle` and `POST /drain` take.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SlotAsked {
+    /// None: all of them.
+    pub(super) slot: Option<u16>,
+}
+
+async fn recycle(
+    State(sources): State<Sources>,
+    Json(SlotAsked { slot }): Json<SlotAsked>,
+) -> Result<Json<Count>, (StatusCode, String)> {
+    let slots = slot.map_or(Slots::All, Slots::One);
+    let asked = sources.ask(|reply| Request::Recycle(slots, reply)).await;
+    let workers = asked.map_err(wordless)?.map_err(|why| (StatusCode::CONFLICT, why))?;
+    Ok(Json(Count { workers }))
+}
+
+async fn drain(
+    State(sources): State<Sources>,
+    Json(SlotAsked { slot }): Json<SlotAsked>,
+) -> Result<StatusCode, (StatusCode, String)> {
+    let slot = slot.ok_or((StatusCode::CONFLICT, "name a slot".to_owned()))?;
+    let asked = sources.ask(|reply| Request::Drain(slot, reply)).await;
+    asked.map_err(wordless)?.map_err(|why| (StatusCode::CONFLICT, why))?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+fn wordless(status: StatusCode) -> (StatusCode, String) {
+    (status, String::new())
 }
 
 async fn stop(State(sources): State<Sources>) -> Result<StatusCode, StatusCode> {

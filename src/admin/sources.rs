@@ -44,4 +44,16 @@ impl Sources {
         self.requests.try_send(request(reply)).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
         answer.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     }
+
+    /// Asks control, and does not wait for the answer.
+    ///
+    /// # Errors
+    /// As [`Sources::ask`].
+    pub(super) fn tell<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<(), StatusCode> {
+        let (reply, _) = oneshot::channel();
+        self.requests.try_send(request(reply)).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+    }
 }

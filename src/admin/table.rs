@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{Status, WorkerStatus};
 
 const HEADINGS: [&str; 9] =
@@ -23,6 +24,11 @@ pub fn table(status: &Status) -> String {
                 listener.url, listener.mode, queue.length, queue.max
             ),
         );
+    }
+    let generation = status.generation;
+    line(&mut text, format_args!("generation {generation}  in {}", status.directory));
+    if let Some(reload) = status.last_reload.as_ref().filter(|it| it.reason.is_some()) {
+        line(&mut text, format_args!("{}", reload_text(reload)));
     }
     line(
         &mut text,
@@ -52,6 +58,21 @@ pub fn table(status: &Status) -> String {
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
+    }
+    text
+}
+
+/// What came of a reload, for people.
+#[must_use]
+pub fn reload_text(status: &ReloadStatus) -> String {
+    let ReloadStatus { generation, reason, last_output, took_ms, .. } = status;
+    let Some(reason) = reason else {
+        let seconds = *took_ms as f64 / 1000.0;
+        return format!("generation {generation} serves, after {seconds:.1} s");
+    };
+    let mut text = format!("reload failed: {reason}\ngeneration {generation} goes on");
+    if let Some(output) = last_output {
+        line(&mut text, format_args!("\nit wrote last:\n{output}"));
     }
     text
 }

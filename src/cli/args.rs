@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use crate::admin;
 use crate::config::{COUNT_MAX, Flag};
+use crate::supervisor::request::Slots;
 
 /// Runs one app as N worker processes behind one socket, each connection to the least loaded
 #[derive(Debug, Parser)]
@@ -99,6 +100,33 @@ pub(super) enum Subcommand {
         name: Option<String>,
         #[command(flatten)]
         place: Place,
+    },
+    /// Bring the configuration and the code as they are now into a running instance
+    Reload {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// Wait for the end; exit with 1 if the old generation stays
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Replace workers of a running instance, each by one that is ready
+    Recycle {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// Whose worker, or all
+        #[arg(value_name = "SLOT|all", value_parser = slots)]
+        slots: Slots,
+    },
+    /// Let one worker of a running instance finish, and leave its slot empty
+    Drain {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// Whose worker
+        #[arg(value_name = "SLOT")]
+        slot: u16,
     },
     /// End a running instance gracefully
     Stop {
@@ -228,6 +256,14 @@ impl RunFlags {
         .into_iter()
         .flatten()
         .collect()
+    }
+}
+
+/// The SLOT of `recycle`.
+fn slots(text: &str) -> Result<Slots, String> {
+    match text {
+        "all" => Ok(Slots::All),
+        _ => text.parse().map(Slots::One).map_err(|_| format!("{text:?} is no slot; also: all")),
     }
 }
 

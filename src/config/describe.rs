@@ -12,7 +12,9 @@ use super::request::{MaxClients, ProxyProtocol};
 use super::resolve::{self, shown};
 use super::settings::{
     Config, Count, Limit, MaxConnections, Mode, Name, Nice, OomScore, QueueMax, QueueTimeout,
+    Reload,
 };
+use crate::policy::Surge;
 
 /// One key as `check` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +98,7 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         "restart.cap" => quoted(shown(restart.cap)),
         "restart.healthy" => quoted(shown(restart.healthy)),
         "restart.burst" => restart.burst.map_or_else(|| quoted("auto"), |burst| burst.to_string()),
+        "reload.soak" | "reload.probe" | "reload.surge" => return reload(&config.reload, key),
         "shutdown.total" => quoted(shown(shutdown.total)),
         "shutdown.delay" => quoted(shown(shutdown.delay)),
         "shutdown.idle" => quoted(shown(shutdown.idle)),
@@ -103,6 +106,15 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         _ => return health::value(&workers.health, key).or_else(|| request::value(config, key)),
     };
     Some(value)
+}
+
+fn reload(reload: &Reload, key: &str) -> Option<String> {
+    Some(match (key, reload.surge) {
+        ("reload.soak", _) => quoted(shown(reload.soak)),
+        ("reload.probe", _) => quoted(reload.probe.as_ref()?),
+        (_, Surge::Workers(number)) => number.to_string(),
+        (_, Surge::Percent(share)) => quoted(format_args!("{share}%")),
+    })
 }
 
 /// Text as a TOML string.

@@ -141,7 +141,7 @@ const POOL: &[Key] = &[
         "The least urgent of tenfold's own lines that is written.",
         "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
         Default("\"info\""),
-        Reload,
+        Restart,
     ),
     key(
         "admin",
@@ -157,28 +157,28 @@ const POOL: &[Key] = &[
          RFC 1918, 100.64/10, link-local and unique local addresses.",
         "a list of \"private\", addresses and networks such as \"192.0.2.0/24\"",
         Default("[\"private\"]"),
-        Reload,
+        Restart,
     ),
     key(
         "sticky",
         "Which clients keep their worker, by a cookie; auto: those of Socket.IO.",
         "\"auto\", \"on\" or \"off\"",
         Default("\"auto\""),
-        Reload,
+        Restart,
     ),
     key(
         "unlimited",
         "Routes that wait instead of working (long polls) and do not count for workers.limit.",
         "a list of paths; a * at the end is every path that begins so",
         Unset("[\"/socket.io/*\"]"),
-        Reload,
+        Restart,
     ),
     key(
         "retries",
         "Whether a request that a worker lost is sent to another, where that cannot do harm.",
         "true or false",
         Default("true"),
-        Reload,
+        Restart,
     ),
     key(
         "poison",
@@ -187,7 +187,7 @@ const POOL: &[Key] = &[
          minutes.",
         "\"report\", \"block\" or \"off\"",
         Default("\"report\""),
-        Reload,
+        Restart,
     ),
     key(
         "env",
@@ -224,7 +224,7 @@ const POOL: &[Key] = &[
         "How a connection nobody can serve is turned away: tcp by a reset, http by a 503.",
         "\"tcp\" or \"http\"",
         Default("\"tcp\""),
-        Reload,
+        Restart,
     ),
     key(
         "listen.max_connections",
@@ -232,7 +232,7 @@ const POOL: &[Key] = &[
          (open files - 256) / 2.",
         "1 to 1000000 or \"auto\"",
         Default("\"auto\""),
-        Reload,
+        Restart,
     ),
     key(
         "listen.proxy_protocol",
@@ -288,6 +288,28 @@ const LIVES: &[Key] = &[
          per worker, at least 4.",
         "1 to 1000000 or \"auto\"",
         Default("\"auto\""),
+        Reload,
+    ),
+    key(
+        "reload.soak",
+        "How long the first worker of a new generation must stay ready before others follow.",
+        "duration, 0s to 1h",
+        Default("\"5s\""),
+        Reload,
+    ),
+    key(
+        "reload.probe",
+        "A path that this worker must answer with 2xx or 3xx besides.",
+        "path",
+        Unset("\"/\""),
+        Reload,
+    ),
+    key(
+        "reload.surge",
+        "Workers beyond workers.count while generations change, draining ones included; 0: each\n\
+         leaves before its successor starts.",
+        "0 to 256, or 1% to 100% of the workers, rounded up",
+        Default("\"25%\""),
         Reload,
     ),
     key(

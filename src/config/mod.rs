@@ -45,5 +45,5 @@ pub use runtime_dir::{NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates, 
 pub use settings::{
     Admin, CgroupOwner, Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat,
     LogLevel, MaxConnections, Mode, Name, Nice, OomScore, Queue, QueueMax, QueueTimeout, ReadyMin,
-    Restart, Shutdown, WorkerEnv, WorkerOutput, Workers,
+    Reload, Restart, Shutdown, WorkerEnv, WorkerOutput, Workers,
 };

@@ -5,6 +5,7 @@ mod command_line;
 mod credentials;
 mod health;
 mod listeners;
+mod reload;
 mod request;
 mod worker_env;
 
@@ -95,6 +96,7 @@ impl Resolver<'_> {
             workers: self.workers(),
             queue: self.queue(),
             restart: self.restart(),
+            reload: self.reload(),
             shutdown: self.shutdown(),
             admin: self.admin(),
             ready_min: self.ready_min(),

@@ -15,7 +15,7 @@ use super::health::WorkerHealth;
 use super::listen::{Address, Host, Listeners};
 use super::placeholder::Placeholder;
 use super::request::RequestSettings;
-use crate::policy::QueueBounds;
+use crate::policy::{QueueBounds, Surge};
 
 /// Descriptors the master keeps for itself: log, control, channels and timers of 256 workers.
 const RESERVED_DESCRIPTORS: u64 = 256;
@@ -57,6 +57,8 @@ pub struct Config {
     pub queue: Queue,
     /// How crashed workers come back.
     pub restart: Restart,
+    /// How a new generation comes in.
+    pub reload: Reload,
     /// How everything ends.
     pub shutdown: Shutdown,
     /// Where health, metrics and status are read.
@@ -83,6 +85,17 @@ pub enum Admin {
         /// The port; 0 lets the kernel choose.
         port: u16,
     },
+}
+
+/// How a new generation comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// How long the canary must stay ready; 0 to 1 h.
+    pub soak: Duration,
+    /// What it must answer besides.
+    pub probe: Option<String>,
+    /// Workers beyond the slots meanwhile.
+    pub surge: Surge,
 }
 
 /// Workers that must have been ready once for the start to count as done.

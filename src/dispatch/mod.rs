@@ -19,6 +19,7 @@ mod servers;
 mod serving;
 mod shedding;
 mod tasks;
+mod tuning;
 mod upstream;
 mod warming;
 
@@ -355,7 +356,10 @@ impl Reactor {
             Order::StopAccepting { until } => self.stop_accepting(now, until),
             Order::SetStalled { worker, stalled } => self.set_stalled(now, worker, stalled),
             Order::Forsake(forsaken) => self.forsake(now, &forsaken),
-            Order::FetchApp { worker, path, reply } => self.fetch_app(worker, path, reply),
+            Order::FetchApp { worker, path, accepts, reply } => {
+                self.fetch_app(worker, path, accepts, reply);
+            }
+            Order::Retune(tuning) => self.retune(now, tuning),
             // Connection mode knows of connections only. A reader that has gone needs no answer.
             Order::Requests(reply) => drop(reply.send(self.front.list_in_flight(now))),
             Order::Quit => return tasks::Next::End,

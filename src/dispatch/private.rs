@@ -14,7 +14,7 @@ use super::request::{Counted, Question};
 use super::tasks::Change;
 use super::upstream::Via;
 use super::{Hears, Reactor, Standing};
-use crate::link::orders::{Fetched, Upstream};
+use crate::link::orders::{Accepts, Fetched, Upstream};
 use crate::link::said::ServerKey;
 use crate::policy::{ListenerId, Mode, WorkerId};
 
@@ -32,9 +32,15 @@ pub(super) enum PrivateEnd {
 impl Reactor {
     /// Asks a worker's app for a path. Who serves no request-mode listener cannot be asked: the
     /// dropped reply says so.
-    pub(super) fn fetch_app(&self, worker: WorkerId, path: Arc<str>, reply: Reply) {
+    pub(super) fn fetch_app(
+        &self,
+        worker: WorkerId,
+        path: Arc<str>,
+        accepts: Accepts,
+        reply: Reply,
+    ) {
         if let Some(through) = self.request_listener_of(worker) {
-            self.change(Change::Fetch(Question { worker, through, path, reply }));
+            self.change(Change::Fetch(Question { worker, through, path, accepts, reply }));
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Pulse;
 use crate::metrics::InFlight;
-use crate::policy::{ListenerId, Mode, Slot, Stalled, WorkerId};
+use crate::policy::{ListenerId, Mode, QueueBounds, Slot, Stalled, WorkerBounds, WorkerId};
 use crate::sys::load::LoadPage;
 
 /// The most orders or reports under way: 256 workers with 16 each.
@@ -41,9 +41,11 @@ pub(crate) enum Order {
     SetStalled { worker: WorkerId, stalled: Stalled },
     /// It most likely hangs: tell what it holds, and let its clients go.
     Forsake(Forsaken),
-    /// Ask this worker's app for a path, outside its limit, and answer with the body of a 200. The
+    /// Ask this worker's app for a path, outside its limit, and answer with the body. The
     /// answer is dropped where the worker cannot be asked: it serves no request-mode listener.
-    FetchApp { worker: WorkerId, path: Arc<str>, reply: oneshot::Sender<Fetched> },
+    FetchApp { worker: WorkerId, path: Arc<str>, accepts: Accepts, reply: FetchReply },
+    /// Go by these from now on.
+    Retune(Tuning),
     /// Tell of the exchanges under way.
     Requests(oneshot::Sender<Vec<InFlight>>),
     /// End the reactor.
@@ -68,6 +70,40 @@ pub(crate) enum Clients {
     LetGo,
     /// They wait on: the worker has no heartbeat and may only be slow.
     Keep,
+}
+
+/// Who waits for an app's answer.
+pub(crate) type FetchReply = oneshot::Sender<Fetched>;
+
+/// Which answers of an app are good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accepts {
+    /// 200.
+    Ok,
+    /// 2xx and 3xx.
+    NoError,
+}
+
+impl Accepts {
+    pub(crate) fn accept(self, status: u16) -> bool {
+        match self {
+            Self::Ok => status == 200,
+            Self::NoError => (200..400).contains(&status),
+        }
+    }
+}
+
+/// What a reload may change of dispatch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tuning {
+    /// Of every worker, those that run included.
+    pub(crate) bounds: WorkerBounds,
+    /// What may wait, at each listener of request mode.
+    pub(crate) requests: QueueBounds,
+    /// What may wait, at each listener of connection mode.
+    pub(crate) connections: QueueBounds,
+    /// How long a kept connection may stay silent while its worker drains.
+    pub(crate) idle: Duration,
 }
 
 /// The body of an app's answer, or why there is none.

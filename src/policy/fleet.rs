@@ -6,6 +6,7 @@
 //! loop, never loops of their own.
 //! Absent on purpose: pids, signal numbers, clocks, and what to do with a worker's output.
 
+mod reload;
 mod replace;
 mod settings;
 mod slot;
@@ -20,13 +21,16 @@ mod worker;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-pub use self::settings::{FleetSettings, MAX_WORKERS, StopTimes, StormSettings};
+use self::reload::Reload;
+pub use self::settings::{
+    FleetSettings, MAX_WORKERS, Proof, ReloadSettings, StopTimes, StormSettings, Surge,
+};
 use self::slot::{Place, PlaceState, Start, Then};
 use self::stop::Stop;
 use self::storm::Storm;
 pub use self::types::{
-    Action, Cause, Event, Failure, Finish, Handover, LiveWorker, Note, Phase, SlotState, SlotView,
-    StopKind, StopStep, Why, WorkerExit, WorkerLife,
+    Action, Cause, Event, Failure, Finish, Handover, LiveWorker, Note, Phase, ReloadFailure,
+    ReloadOutcome, SlotState, SlotView, StopKind, StopStep, Verdict, Why, WorkerExit, WorkerLife,
 };
 use self::worker::Worker;
 use super::time::after;
@@ -46,7 +50,9 @@ pub struct Fleet {
     /// Every process not reaped yet, wanted or leaving.
     workers: BTreeMap<WorkerId, Worker>,
     last_id: u64,
+    /// What workers are started with, but for the canary of a reload.
     generation: Generation,
+    reload: Option<Reload>,
     storm: Storm,
     random: SplitMix64,
     serving: Serving,
@@ -90,6 +96,7 @@ impl Fleet {
             workers: BTreeMap::new(),
             last_id: 0,
             generation: Generation(1),
+            reload: None,
             storm: Storm::new(now, settings.storm, count),
             random: SplitMix64::new(settings.seed),
             serving: Serving::NotYet { since: now },
@@ -119,6 +126,7 @@ impl Fleet {
             Stage::Idle | Stage::Finished => None,
             Stage::Up => {
                 let starts = self.starts_deadline().into_iter().chain(self.swaps_deadline());
+                let starts = starts.chain(self.trial_deadline());
                 workers.chain(starts).chain(self.patience_end()).min()
             }
             Stage::Stopping(stop) => {
@@ -131,7 +139,10 @@ impl Fleet {
     pub fn phase(&self) -> Phase {
         match (&self.stage, self.serving) {
             (Stage::Idle, _) | (Stage::Up, Serving::NotYet { .. }) => Phase::Starting,
-            (Stage::Up, Serving::Yes | Serving::NoLonger { .. }) => Phase::Running,
+            (Stage::Up, Serving::Yes | Serving::NoLonger { .. }) => match self.reload {
+                Some(_) => Phase::Reloading,
+                None => Phase::Running,
+            },
             (Stage::Stopping(stop), _) => Phase::Stopping(stop.step),
             (Stage::Finished, _) => Phase::Finished,
         }
@@ -145,6 +156,12 @@ impl Fleet {
     /// The wanted number of slots, 1 to [`MAX_WORKERS`].
     pub fn count(&self) -> u16 {
         self.places.len() as u16
+    }
+
+    /// The generation of workers that start now; during a reload the old one until the canary has
+    /// proved itself.
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Every process not reaped yet, oldest first; those on their way out included.
@@ -191,6 +208,8 @@ impl Fleet {
             }
             Event::Drain { slot } => self.drain(now, slot),
             Event::Recycle { slot } => self.recycle(now, slot),
+            Event::Reload { generation, settings } => self.reload(generation, settings),
+            Event::Probed { worker, verdict } => self.probed(worker, verdict),
             Event::ScaleTo(count) => self.scale(now, count),
             Event::ScaleBy(step) => {
                 let count = (self.places.len() as u16).saturating_add_signed(step);
@@ -207,7 +226,10 @@ impl Fleet {
             self.pass_workers(now);
         }
         if matches!(self.stage, Stage::Up) {
+            self.advance_trial(now);
             self.promote(now);
+            self.wish_for_renewal(now);
+            self.finish_reload();
             self.pass_storm(now);
             self.begin_swaps(now);
         }
@@ -258,7 +280,9 @@ impl Fleet {
     /// Whether no slot can run with its configuration, those apart that a person keeps empty.
     fn has_been_refused(&self) -> bool {
         let is_hopeless = |place: &Place| place.is_failed() || place.state == PlaceState::Drained;
-        self.places.iter().all(is_hopeless) && self.places.iter().any(Place::is_failed)
+        self.reload.is_none()
+            && self.places.iter().all(is_hopeless)
+            && self.places.iter().any(Place::is_failed)
     }
 
     /// When the pool gives up if no worker becomes ready.
@@ -329,6 +353,7 @@ impl Fleet {
             let Some(place) = self.places.pop() else {
                 break;
             };
+            self.forget_canary(Slot(self.places.len() as u16));
             for id in place.worker().into_iter().chain(place.successor()) {
                 let worker = self.workers.get_mut(&id);
                 self.actions.extend(worker.and_then(|worker| worker.leave(drain_by, kill_by)));

@@ -18,8 +18,8 @@ pub use balance::{
 };
 pub use fleet::{
     Action, Cause, Event, Failure, Finish, Fleet, FleetSettings, Handover, LiveWorker, MAX_WORKERS,
-    Note, Phase, SlotState, SlotView, StopKind, StopStep, StopTimes, StormSettings, Why,
-    WorkerExit, WorkerLife,
+    Note, Phase, Proof, ReloadFailure, ReloadOutcome, ReloadSettings, SlotState, SlotView,
+    StopKind, StopStep, StopTimes, StormSettings, Surge, Verdict, Why, WorkerExit, WorkerLife,
 };
 pub use health::{
     EjectionSettings, Ejections, Finding, Flow, HangTimes, Heartbeats, MemorySoft, PoolVitals,

@@ -11,9 +11,9 @@ use super::launch::{LaunchError, Launched, Which};
 use super::obituary::Sequel;
 use super::{Bypass, Process, Supervisor};
 use crate::clock::{self, Pulse};
-use crate::link::orders::{Attachment, Order};
+use crate::link::orders::{Attachment, Expects, Order};
 use crate::policy::{
-    Action, Cause, Event, Failure, Finish, Note, Slot, StopStep, WorkerId, WorkerLife,
+    Action, Cause, Event, Failure, Finish, Generation, Note, Slot, StopStep, WorkerId, WorkerLife,
 };
 use crate::sys::{child, process};
 
@@ -23,8 +23,7 @@ const LEAVING: Duration = Duration::from_secs(22);
 impl Supervisor {
     pub(super) fn act(&mut self, action: Action) {
         match action {
-            // The generation will name a launcher when reload brings a second one.
-            Action::Spawn { worker, slot, generation: _ } => self.spawn(worker, slot),
+            Action::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
             Action::Drain { worker } => {
                 let until = self.leaves_by(Some(worker));
                 self.order(Order::Drain { worker, until });
@@ -41,6 +40,9 @@ impl Supervisor {
                 self.signal(worker, Signal::SIGCONT);
             }
             Action::Kill { worker } => self.signal(worker, Signal::SIGKILL),
+            Action::Probe { worker } => self.probe_canary(worker),
+            Action::Commit { generation } => self.commit(generation),
+            Action::Reloaded(outcome) => self.reloaded(outcome),
             Action::StopAccepting => {
                 let until = self.leaves_by(None);
                 self.order(Order::StopAccepting { until });
@@ -67,12 +69,15 @@ impl Supervisor {
         ends.max().unwrap_or_else(otherwise)
     }
 
-    fn spawn(&mut self, worker: WorkerId, slot: Slot) {
+    fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
         let which = Which { worker, slot, pool: self.parts.fleet.count() };
         let watched = self.processes.values().filter_map(|process| process.watched.as_ref());
         let taken = watched.map(|watched| watched.upstream().clone()).collect();
-        match self.parts.launcher.launch(which, &taken) {
-            Ok(launched) => self.spawned(worker, slot, launched),
+        let launcher = self.parts.launchers.get(&generation);
+        let launcher = launcher.expect("a generation stays while the fleet may start it");
+        let expects = launcher.expects;
+        match launcher.launch(which, &taken) {
+            Ok(launched) => self.spawned(worker, slot, (generation, expects), launched),
             Err(error) => {
                 self.spawn_failed(&error);
                 self.on(Event::SpawnFailed { worker });
@@ -80,7 +85,13 @@ impl Supervisor {
         }
     }
 
-    fn spawned(&mut self, worker: WorkerId, slot: Slot, launched: Launched) {
+    fn spawned(
+        &mut self,
+        worker: WorkerId,
+        slot: Slot,
+        (generation, expects): (Generation, Expects),
+        launched: Launched,
+    ) {
         let Launched { spawned, channel, token, load, private, notify, output } = launched;
         let pid = spawned.child.pid();
         for denied in &spawned.denied {
@@ -96,15 +107,14 @@ impl Supervisor {
         if let Some((stdout, stderr)) = output {
             self.parts.logs.attach(worker, slot, stdout, stderr);
         }
-        let expects = self.parts.launcher.expects;
         let started = clock::now();
         let heard = Arc::new(Pulse::new(started));
         let upstream = private.as_ref().map(|private| private.upstream.clone());
-        let watched =
-            private.zip(notify).map(|(private, socket)| self.watch(worker, pid, private, socket));
+        let watched = private.zip(notify).map(|it| self.watch(worker, pid, generation, it));
         let process = Process {
             child: spawned.child,
             slot,
+            generation,
             started,
             load: Arc::clone(&load),
             page_beats: PageBeats::Yes,
@@ -124,7 +134,7 @@ impl Supervisor {
     /// The guardian died or does not read: a new one learns of every group.
     pub(super) fn guardian_lost(&mut self, error: &std::io::Error) {
         tracing::warn!(%error, "the guardian is gone; starting another");
-        self.parts.guardian = match Guardian::start(&self.parts.launcher.instance) {
+        self.parts.guardian = match Guardian::start(&self.parts.instance) {
             Ok(mut guardian) => {
                 let mut pids = self.processes.values().map(|process| process.child.pid());
                 match pids.try_for_each(|pid| guardian.watch(pid)) {

@@ -42,9 +42,13 @@ pub(crate) struct Launcher {
     pub(crate) environment: BTreeMap<OsString, OsString>,
     /// The names of those that the configuration adds: words in braces are replaced in them.
     pub(crate) configured: Vec<OsString>,
+    /// Where workers run: where the configured directory led when this generation began, so that
+    /// a restart does not mix two releases.
     pub(crate) directory: PathBuf,
     pub(crate) output: WorkerOutput,
     pub(crate) expects: Expects,
+    /// What a worker with a private listener must answer to be ready.
+    pub(crate) ready_path: Option<String>,
     /// None for workers that can only receive sockets.
     pub(crate) private: Option<PrivateListener>,
     /// The preload's path, or a `data:` URL for `--import`; none where it is off.

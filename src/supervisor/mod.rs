@@ -15,6 +15,7 @@ mod obituary;
 mod probe;
 mod readiness;
 mod recycle;
+pub mod reload;
 pub mod request;
 pub(crate) mod restarts;
 mod signals;
@@ -32,12 +33,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::clock::{self, Pulse};
-use crate::config::ReadyMin;
 use crate::link::orders::{OpenListener, Order, Report};
 use crate::logs::LogHandle;
 use crate::policy::{
-    Balance, Event, Finish, Fleet, HangTimes, ListenerId, RecycleSettings, Slot, StopKind,
-    WorkerExit, WorkerId,
+    Balance, Event, Finish, Fleet, Generation, HangTimes, ListenerId, RecycleSettings, Slot,
+    StopKind, Verdict, WorkerExit, WorkerId,
 };
 use crate::sys::child::{self, Child, Ended};
 use crate::sys::load::LoadPage;
@@ -48,6 +48,7 @@ use launch::Launcher;
 use obituary::{Obituary, Sequel};
 use readiness::{Sign, Watched};
 use recycle::Lives;
+use reload::{Reloads, Renew, Terms};
 use request::{Request, Startup};
 use restarts::Restarts;
 pub(crate) use signals::Signals;
@@ -65,7 +66,14 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(crate) struct Parts {
     pub(crate) name: String,
     pub(crate) fleet: Fleet,
-    pub(crate) launcher: Launcher,
+    /// How workers of each generation that lives, or may come back, are started.
+    pub(crate) launchers: BTreeMap<Generation, Launcher>,
+    /// Names this master's life.
+    pub(crate) instance: String,
+    /// What is in force.
+    pub(crate) terms: Terms,
+    /// Reads the configuration again.
+    pub(crate) renew: Renew,
     pub(crate) guardian: Option<Guardian>,
     pub(crate) logs: LogHandle,
     pub(crate) balance: Arc<Mutex<Balance>>,
@@ -78,10 +86,6 @@ pub(crate) struct Parts {
     /// When one that could go on is replaced.
     pub(crate) recycling: RecycleSettings,
     pub(crate) terminal: Terminal,
-    /// What a worker with a private listener must answer to be ready.
-    pub(crate) ready_path: Option<String>,
-    /// How many workers ready at once end the start.
-    pub(crate) ready_min: ReadyMin,
     /// Where the admin listener is.
     pub(crate) admin: Option<String>,
     /// Who started us and wants to be told.
@@ -124,6 +128,9 @@ pub(crate) struct Supervisor {
     health: Health,
     lives: Lives,
     stops: Vec<Instant>,
+    reloads: Reloads,
+    /// What asks canaries whether they answer.
+    probes: JoinSet<(WorkerId, Verdict)>,
     /// What follows the deaths that are still to be told of.
     sequels: BTreeMap<WorkerId, Sequel>,
     /// What the system denies to workers, each told once.
@@ -149,6 +156,7 @@ enum Announced {
 struct Process {
     child: Child,
     slot: Slot,
+    generation: Generation,
     started: Instant,
     load: Arc<LoadPage>,
     page_beats: PageBeats,
@@ -191,6 +199,8 @@ impl Supervisor {
             health,
             lives,
             stops: Vec::new(),
+            reloads: Reloads::default(),
+            probes: JoinSet::new(),
             sequels: BTreeMap::new(),
             denied: BTreeSet::new(),
             strangers: BTreeSet::new(),
@@ -219,6 +229,11 @@ impl Supervisor {
                 Some(request) = requests.recv() => self.answer(request),
                 Some(report) = reports.recv() => self.heard(report),
                 Some(Ok(obituary)) = self.obituaries.join_next() => self.bury(obituary),
+                Some(probed) = self.probes.join_next() => match probed {
+                    Ok((worker, verdict)) => self.on(Event::Probed { worker, verdict }),
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => {}
+                },
                 () = sleep_until(due) => self.tick(),
                 // After the clock: workers may say as much as they like.
                 Some(sign) = self.signs.recv() => self.noticed(sign),
@@ -261,6 +276,7 @@ impl Supervisor {
         match told {
             Told::ChildEnded => self.reap(),
             Told::Stop(kind) => self.stop(kind),
+            Told::Reload => self.reload(None),
             Told::ScaleBy(difference) => self.on(Event::ScaleBy(difference)),
             Told::Unused(name) => {
                 tracing::info!(signal = name, "signal received; nothing is bound to it yet");
@@ -327,6 +343,7 @@ impl Supervisor {
         let killer = self.killer_of(worker, exit);
         self.expect_last_words(worker, process.slot, (exit, killer));
         self.on(Event::Exited { worker, exit });
+        self.prune_generations();
     }
 
     fn heard(&mut self, report: Report) {
@@ -383,7 +400,7 @@ impl Supervisor {
         let count = self.parts.fleet.count();
         let wanted = usize::from(count);
         if let Some(count) = NonZeroU16::new(count)
-            && ready >= usize::from(self.parts.ready_min.resolve(count).get())
+            && ready >= usize::from(self.parts.terms.config.ready_min.resolve(count).get())
         {
             self.startup = Startup::Done;
         }
@@ -412,7 +429,7 @@ impl Supervisor {
         };
         // What hangs on to a dead worker's output must not hold up the end.
         let _ = tokio::time::timeout(LAST_WORDS, gather).await;
-        act::kill_descendants(&self.parts.launcher.instance);
+        act::kill_descendants(&self.parts.instance);
         self.reap();
         if let Some(guardian) = self.parts.guardian.take()
             && let Err(error) = guardian.dismiss()

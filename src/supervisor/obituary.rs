@@ -29,6 +29,8 @@ pub(super) enum Sequel {
     Restart { delay: Duration, failures: u32 },
     /// It was to take over; the next is tried after this, and the old worker goes on.
     Again { delay: Duration },
+    /// A reload failed by it.
+    Reload,
     /// The slot is given up.
     Failed,
 }
@@ -79,6 +81,7 @@ impl Supervisor {
                     "successor ended before it was ready; the old worker goes on"
                 );
             }
+            Sequel::Reload => self.mourn(worker, &last_words),
             Sequel::Failed => tracing::error!(
                 %worker, %slot, %exit, last_output = last_words,
                 "worker cannot run with its configuration; its slot stays empty"

@@ -16,7 +16,7 @@ use super::probe::Shows;
 use super::{Bypass, Supervisor, notify, probe};
 use crate::clock;
 use crate::link::orders::{Order, Upstream};
-use crate::policy::{Event, WorkerId};
+use crate::policy::{Event, Generation, WorkerId};
 
 /// The most signs under way; a worker that says more waits for its turn to send.
 pub(super) const SIGNS_MAX: usize = 256;
@@ -78,11 +78,11 @@ impl Supervisor {
         &mut self,
         worker: WorkerId,
         pid: i32,
-        private: Private,
-        socket: UnixDatagram,
+        generation: Generation,
+        (private, socket): (Private, UnixDatagram),
     ) -> Watched {
-        let shows = match (&self.parts.ready_path, &private.kind) {
-            (Some(path), _) => Shows::Answers(path.clone()),
+        let shows = match (self.ready_path(generation), &private.kind) {
+            (Some(path), _) => Shows::Answers(path),
             (None, PrivateListener::Inherited) => Shows::Answers("/".to_owned()),
             (None, PrivateListener::Port | PrivateListener::Socket(_)) => Shows::Connects,
         };
@@ -94,9 +94,17 @@ impl Supervisor {
         Watched { private, elsewhere: None, probes, notify, status, alive_at, beats: 0 }
     }
 
+    /// What a worker of this generation must answer to be ready.
+    fn ready_path(&self, generation: Generation) -> Option<String> {
+        self.parts.launchers.get(&generation)?.ready_path.clone()
+    }
+
     /// Tries another place besides; only an answer over HTTP shows that it serves there.
     pub(super) fn probe_elsewhere(&mut self, worker: WorkerId, upstream: Upstream) {
-        let path = self.parts.ready_path.clone().unwrap_or_else(|| "/".to_owned());
+        let Some(generation) = self.processes.get(&worker).map(|it| it.generation) else {
+            return;
+        };
+        let path = self.ready_path(generation).unwrap_or_else(|| "/".to_owned());
         let probe = self.probe(worker, upstream, Shows::Answers(path));
         match self.processes.get_mut(&worker).and_then(|process| process.watched.as_mut()) {
             Some(watched) => watched.probes.push(probe),
@@ -126,15 +134,17 @@ impl Supervisor {
     }
 
     fn notice(&mut self, worker: WorkerId, notice: Notice) {
-        let ready_path = &self.parts.ready_path;
-        let Some(watched) =
-            self.processes.get_mut(&worker).and_then(|process| process.watched.as_mut())
-        else {
+        let Some(process) = self.processes.get_mut(&worker) else {
+            return;
+        };
+        let launcher = self.parts.launchers.get(&process.generation);
+        let is_proved_by_path = launcher.is_some_and(|it| it.ready_path.is_some());
+        let Some(watched) = &mut process.watched else {
             return;
         };
         match notice {
             Notice::Ready => {
-                if ready_path.is_none() && watched.private.kind == PrivateListener::Inherited {
+                if !is_proved_by_path && watched.private.kind == PrivateListener::Inherited {
                     let upstream = watched.private.upstream.clone();
                     self.serves(worker, upstream);
                 }

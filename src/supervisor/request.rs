@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::reload::ReloadStatus;
 use super::restarts::Restarts;
 use crate::link::orders::Fetched;
 use crate::logs::Dropped;
@@ -22,6 +23,12 @@ pub(crate) enum Request {
     Status(oneshot::Sender<Status>),
     /// Have this many workers; answered with the number as taken into bounds.
     Scale(u16, oneshot::Sender<u16>),
+    /// Read the configuration again and bring in a new generation; answered when that has ended.
+    Reload(oneshot::Sender<ReloadStatus>),
+    /// Replace workers, one after another; answered with how many, or why not.
+    Recycle(Slots, oneshot::Sender<Result<u16, String>>),
+    /// Let this slot's worker finish and start none there; answered with why not.
+    Drain(u16, oneshot::Sender<Result<(), String>>),
     Stop(oneshot::Sender<()>),
     /// Whether it serves; cheap, for probes.
     Health(oneshot::Sender<Health>),
@@ -31,6 +38,15 @@ pub(crate) enum Request {
     Facts(oneshot::Sender<Facts>),
     /// Every ready worker's own metrics; answered once the reactor has been asked.
     FetchApp(Arc<str>, oneshot::Sender<Vec<AppAsked>>),
+}
+
+/// Which slots are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slots {
+    /// Each of them.
+    All,
+    /// This one.
+    One(u16),
 }
 
 /// Whether the pool serves.
@@ -114,10 +130,16 @@ pub struct Status {
     pub pid: u32,
     /// The master's version.
     pub version: String,
-    /// `starting`, `running`, `stopping` or `finished`.
+    /// `starting`, `running`, `reloading`, `stopping` or `finished`.
     pub phase: String,
-    /// The newest generation.
+    /// The generation that workers are started with.
     pub generation: u32,
+    /// Its working directory, symlinks resolved.
+    #[serde(default)]
+    pub directory: String,
+    /// What came of the last reload.
+    #[serde(default)]
+    pub last_reload: Option<ReloadStatus>,
     /// Seconds since the master started.
     pub uptime_s: u64,
     /// Where health, metrics and this are read; none: nowhere but here.
@@ -164,7 +186,7 @@ pub struct WorkerStatus {
     pub id: Option<u64>,
     /// Its process.
     pub pid: Option<i32>,
-    /// `starting`, `ready`, `draining`, `stopping`, `killed`, `waiting` or `failed`.
+    /// `starting`, `ready`, `draining`, `stopping`, `killed`, `waiting`, `failed` or `drained`.
     pub state: String,
     /// The configuration it was started with.
     pub generation: Option<u32>,

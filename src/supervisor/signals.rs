@@ -13,6 +13,7 @@ pub(crate) enum Told {
     ChildEnded,
     Stop(StopKind),
     ScaleBy(i16),
+    Reload,
     /// A signal whose meaning comes with a later capability; its default would end us.
     Unused(&'static str),
 }
@@ -61,7 +62,7 @@ impl Signals {
             _ = self.hangup.recv() => match self.terminal {
                 // The terminal is gone, and so is the person who would stop us.
                 Terminal::Yes => Told::Stop(StopKind::Graceful),
-                Terminal::No => Told::Unused("HUP"),
+                Terminal::No => Told::Reload,
             },
             _ = self.quit.recv() => Told::Unused("QUIT"),
             _ = self.user1.recv() => Told::Unused("USR1"),

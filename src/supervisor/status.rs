@@ -7,14 +7,14 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::request::{
-    AppAsked, Facts, Health, ListenerStatus, QueueStatus, Request, RequestsAsked, Status, Stop,
-    Totals, WorkerStatus,
+    AppAsked, Facts, Health, ListenerStatus, QueueStatus, Request, RequestsAsked, Slots, Status,
+    Stop, Totals, WorkerStatus,
 };
 use super::{Process, Supervisor, memory};
 use crate::clock;
-use crate::link::orders::Order;
+use crate::link::orders::{Accepts, Order};
 use crate::policy::{
-    Event, ListenerView, LiveWorker, Phase, SlotState, SlotView, Stalled, Standing, StopKind,
+    Event, ListenerView, LiveWorker, Phase, Slot, SlotState, SlotView, Stalled, Standing, StopKind,
     Tally, WorkerLife, WorkerView,
 };
 
@@ -27,6 +27,10 @@ impl Supervisor {
                 self.on(Event::ScaleTo(count));
                 let _ = reply.send(self.parts.fleet.count());
             }
+            // With an answer at once, or when it is over.
+            Request::Reload(reply) => self.reload(Some(reply)),
+            Request::Recycle(slots, reply) => drop(reply.send(self.recycle_slots(slots))),
+            Request::Drain(slot, reply) => drop(reply.send(self.drain_slot(slot))),
             Request::Stop(reply) => {
                 let _ = reply.send(());
                 self.stop(StopKind::Graceful);
@@ -42,11 +46,45 @@ impl Supervisor {
         Health {
             startup: self.startup,
             stop: match self.parts.fleet.phase() {
-                Phase::Starting | Phase::Running => Stop::No,
+                Phase::Starting | Phase::Running | Phase::Reloading => Stop::No,
                 Phase::Stopping(_) | Phase::Finished => Stop::Begun,
             },
             ready: self.ready_count(),
             wanted: self.parts.fleet.count().into(),
+        }
+    }
+
+    /// Replaces the workers of these slots; the number of slots that there are.
+    fn recycle_slots(&mut self, slots: Slots) -> Result<u16, String> {
+        let count = self.parts.fleet.count();
+        let slots = match slots {
+            Slots::All => 0..count,
+            Slots::One(slot) if slot < count => slot..slot + 1,
+            Slots::One(slot) => {
+                return Err(format!("there is no slot {slot}, only 0 to {}", count - 1));
+            }
+        };
+        let asked = slots.len() as u16;
+        for slot in slots {
+            self.on(Event::Recycle { slot: Slot(slot) });
+        }
+        Ok(asked)
+    }
+
+    /// Lets a slot's worker finish and starts none there.
+    fn drain_slot(&mut self, slot: u16) -> Result<(), String> {
+        let count = self.parts.fleet.count();
+        if slot >= count {
+            return Err(format!("there is no slot {slot}, only 0 to {}", count - 1));
+        }
+        self.on(Event::Drain { slot: Slot(slot) });
+        let view = self.parts.fleet.slots().find(|view| view.slot == Slot(slot));
+        match view.map(|view| view.state) {
+            Some(SlotState::Drained | SlotState::Draining { .. }) => Ok(()),
+            Some(
+                SlotState::Running { .. } | SlotState::Waiting { .. } | SlotState::Failed { .. },
+            )
+            | None => Err(format!("slot {slot} stays: no other serves")),
         }
     }
 
@@ -68,7 +106,8 @@ impl Supervisor {
         let ask = |live: LiveWorker| {
             let (reply, answer) = oneshot::channel();
             let path = Arc::clone(path);
-            self.order(Order::FetchApp { worker: live.worker, path, reply });
+            let (worker, accepts) = (live.worker, Accepts::Ok);
+            self.order(Order::FetchApp { worker, path, accepts, reply });
             AppAsked { slot: live.slot, answer }
         };
         ready.into_iter().map(ask).collect()
@@ -108,7 +147,9 @@ impl Supervisor {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase: phase_name(fleet.phase()).to_owned(),
-            generation: fleet.workers().map(|live| live.generation.0).max().unwrap_or(1),
+            generation: fleet.generation().0,
+            directory: self.directory().unwrap_or_default(),
+            last_reload: self.reloads.last.clone(),
             uptime_s: now.duration_since(self.parts.started).as_secs(),
             admin: self.parts.admin.clone(),
             listeners: self.listener_statuses(now, &queues),
@@ -248,7 +289,7 @@ fn fill_from_process(now: Instant, status: &mut WorkerStatus, process: &Process)
 /// A slot without a worker, unless it has one.
 fn empty_slot(now: Instant, slot: &SlotView) -> Option<WorkerStatus> {
     match slot.state {
-        SlotState::Running { .. } => None,
+        SlotState::Running { .. } | SlotState::Draining { .. } => None,
         SlotState::Waiting { until } => {
             let mut status = blank(slot.slot.0, "waiting".to_owned(), Some(slot));
             status.restart_in_ms = Some(millis(until, now));
@@ -298,6 +339,7 @@ fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Starting => "starting",
         Phase::Running => "running",
+        Phase::Reloading => "reloading",
         Phase::Stopping(_) => "stopping",
         Phase::Finished => "finished",
     }

@@ -204,8 +204,11 @@ impl Supervisor {
         let pulse_age = self.parts.pulse.age(now);
         let (ready, wanted) = (self.ready_count(), self.parts.fleet.count());
         let (stage, status) = match (self.parts.fleet.phase(), self.startup) {
-            (Phase::Starting, _) | (Phase::Running, Startup::Pending) => {
+            (Phase::Starting, _) | (Phase::Running | Phase::Reloading, Startup::Pending) => {
                 (Stage::Starting, format!("starting {ready}/{wanted}"))
+            }
+            (Phase::Reloading, Startup::Done) => {
+                (Stage::Serving, format!("reloading, ready {ready}/{wanted}"))
             }
             (Phase::Running, Startup::Done) => (Stage::Serving, format!("ready {ready}/{wanted}")),
             (Phase::Stopping(step), _) => {

@@ -34,7 +34,7 @@ impl ForeignTerms {
         match phase {
             Phase::Stopping(_) => self.suspect(),
             // By itself it is a crash, or the wish of a person.
-            Phase::Starting | Phase::Running | Phase::Finished => {}
+            Phase::Starting | Phase::Running | Phase::Reloading | Phase::Finished => {}
         }
     }
 

@@ -9,6 +9,9 @@ pub(crate) struct Status {
     pub(crate) version: String,
     pub(crate) phase: String,
     pub(crate) generation: u64,
+    /// Where the workers of this generation run.
+    #[serde(default)]
+    pub(crate) directory: String,
     /// `http://127.0.0.1:9900`.
     #[serde(default)]
     pub(crate) admin: Option<String>,
@@ -34,10 +37,14 @@ pub(crate) struct Queue {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Worker {
     pub(crate) slot: u16,
+    /// 0 for a slot without a worker.
+    #[serde(deserialize_with = "or_zero")]
     pub(crate) id: u64,
     /// `None` while the slot waits for its next start.
     pub(crate) pid: Option<i32>,
     pub(crate) state: String,
+    /// 0 for a slot without a worker.
+    #[serde(deserialize_with = "or_zero")]
     pub(crate) generation: u64,
     #[serde(default)]
     pub(crate) in_flight: u64,
@@ -71,6 +78,10 @@ pub(crate) struct Worker {
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) rss_bytes: Option<u64>,
     pub(crate) loop_delay_ms: Option<f64>,
+}
+
+fn or_zero<'de, D: serde::Deserializer<'de>>(value: D) -> Result<u64, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or(0))
 }
 
 impl Status {

@@ -1,6 +1,6 @@
 //! The keys of the workers: how many, as whom, what each may hold, and when one is replaced.
 
-use super::Change::Reload;
+use super::Change::{Reload, Restart};
 use super::Example::{Default, Unset};
 use super::{Key, key};
 
@@ -55,7 +55,7 @@ pub(super) const KEYS: &[Key] = &[
         "Whether a Node worker is ready only at its process.send('ready').",
         "true or false",
         Default("false"),
-        Reload,
+        Restart,
     ),
     key(
         "workers.ready_path",
@@ -100,7 +100,7 @@ pub(super) const KEYS: &[Key] = &[
          nothing new; never more than half of the workers.",
         "duration, 1500ms to 10m, or \"off\"",
         Default("\"2s\""),
-        Reload,
+        Restart,
     ),
     key(
         "workers.hang",
@@ -109,7 +109,7 @@ pub(super) const KEYS: &[Key] = &[
          requests and end none.",
         "duration, 500ms to 1h, not below workers.stall, \"auto\" or \"off\"",
         Default("\"auto\""),
-        Reload,
+        Restart,
     ),
     key(
         "workers.eject_after",
@@ -117,14 +117,14 @@ pub(super) const KEYS: &[Key] = &[
          gets none for a while; never more than half of the workers.",
         "1 to 1000000 or \"off\"",
         Default("5"),
-        Reload,
+        Restart,
     ),
     key(
         "workers.eject_time",
         "For how long; doubled each time in a row, up to 5m.",
         "duration, 10ms to 5m",
         Default("\"10s\""),
-        Reload,
+        Restart,
     ),
     key(
         "workers.warmup",
@@ -132,7 +132,7 @@ pub(super) const KEYS: &[Key] = &[
          answer within 10s will do (request mode).",
         "a list of paths",
         Default("[]"),
-        Reload,
+        Restart,
     ),
     key(
         "workers.ramp",
@@ -140,7 +140,7 @@ pub(super) const KEYS: &[Key] = &[
          served for as long.",
         "duration, 1s to 1h, or \"off\"",
         Default("\"off\""),
-        Reload,
+        Restart,
     ),
     key(
         "workers.max_requests",
@@ -149,14 +149,14 @@ pub(super) const KEYS: &[Key] = &[
          tenth earlier, at random.",
         "1 to 1000000000000 or \"off\"",
         Default("\"off\""),
-        Reload,
+        Restart,
     ),
     key(
         "workers.max_age",
         "A worker that is so old is replaced likewise.",
         "duration, 1s to 365days, or \"off\"",
         Default("\"off\""),
-        Reload,
+        Restart,
     ),
     key(
         "memory.soft",
@@ -165,6 +165,6 @@ pub(super) const KEYS: &[Key] = &[
          full the order turns: the largest worker finishes and ends, then the new one starts.",
         "size, 1MiB to 1024GiB, \"auto\" or \"off\"",
         Default("\"auto\""),
-        Reload,
+        Restart,
     ),
 ];

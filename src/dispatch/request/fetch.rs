@@ -10,7 +10,7 @@ use super::download::{Download, Moved};
 use super::front::Front;
 use crate::clock;
 use crate::http::Asked;
-use crate::link::orders::Fetched;
+use crate::link::orders::{Accepts, Fetched};
 use crate::link::said::ServerKey;
 use crate::policy::{ListenerId, WorkerId};
 
@@ -30,13 +30,14 @@ pub(in crate::dispatch) struct Question {
     /// A listener of request mode that it serves.
     pub(in crate::dispatch) through: (ListenerId, ServerKey),
     pub(in crate::dispatch) path: std::sync::Arc<str>,
+    pub(in crate::dispatch) accepts: Accepts,
     pub(in crate::dispatch) reply: oneshot::Sender<Fetched>,
 }
 
 /// Asks, and passes the answer on. One that nobody waits for any more is dropped.
 pub(in crate::dispatch) async fn fetch(front: Rc<Front>, question: Question) {
-    let Question { worker, through, path, reply } = question;
-    let asked = ask_for_200(&front, worker, through, &path);
+    let Question { worker, through, path, accepts, reply } = question;
+    let asked = ask_for_good(&front, worker, through, (&path, accepts));
     let answer = match tokio::time::timeout(PATIENCE, asked).await {
         Ok(answer) => answer,
         Err(_) => Err("it did not answer within 1 s".to_owned()),
@@ -59,14 +60,14 @@ pub(in crate::dispatch) async fn visit(
     }
 }
 
-async fn ask_for_200(
+async fn ask_for_good(
     front: &Front,
     worker: WorkerId,
     through: (ListenerId, ServerKey),
-    path: &str,
+    (path, accepts): (&str, Accepts),
 ) -> Fetched {
     match ask(front, worker, through, path).await? {
-        (200, body) => Ok(body),
+        (status, body) if accepts.accept(status) => Ok(body),
         (status, _) => Err(format!("it answered {status}")),
     }
 }

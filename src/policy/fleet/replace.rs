@@ -17,7 +17,8 @@ use crate::policy::{Slot, WorkerId};
 pub(super) struct Swap {
     pub(super) why: Why,
     handover: Handover,
-    old: WorkerId,
+    /// None for a canary in a slot without a worker.
+    old: Option<WorkerId>,
     step: Step,
     /// Successors that failed, in a row.
     failures: u32,
@@ -34,7 +35,7 @@ enum Step {
 }
 
 impl Swap {
-    fn new(old: WorkerId, why: Why, handover: Handover, now: Instant) -> Self {
+    pub(super) fn new(old: Option<WorkerId>, why: Why, handover: Handover, now: Instant) -> Self {
         Self { why, handover, old, step: Step::Waiting { until: now }, failures: 0 }
     }
 
@@ -44,6 +45,14 @@ impl Swap {
             Step::Starting(successor) => Some(successor),
             Step::Waiting { .. } | Step::Refilling => None,
         }
+    }
+
+    pub(super) fn is_refilling(&self) -> bool {
+        self.step == Step::Refilling
+    }
+
+    fn is_begun(&self) -> bool {
+        self.waits_until().is_none()
     }
 
     fn waits_until(&self) -> Option<Instant> {
@@ -64,7 +73,7 @@ impl Fleet {
             return;
         };
         match &mut place.swap {
-            None => place.swap = Some(Swap::new(worker, why, handover, now)),
+            None => place.swap = Some(Swap::new(Some(worker), why, handover, now)),
             Some(swap) if handover == Handover::StopFirst => match swap.step {
                 Step::Waiting { .. } => swap.handover = handover,
                 Step::Starting(_) | Step::Refilling => {}
@@ -115,14 +124,16 @@ impl Fleet {
             None => PlaceState::Drained,
         };
         place.swap = None;
+        self.forget_canary(slot);
     }
 
     /// Lets every successor that is ready take over.
     pub(super) fn promote(&mut self, now: Instant) {
         let drain_by = after(now, self.settings.stop.drain());
         let kill_by = after(now, self.settings.stop.kill_after_term);
+        let trial = (0..).map(Slot).take(self.places.len()).find(|slot| self.is_on_trial(*slot));
         for (slot, place) in (0..).map(Slot).zip(&mut self.places) {
-            let Some(swap) = place.swap else {
+            let Some(swap) = place.swap.filter(|_| trial != Some(slot)) else {
                 continue;
             };
             let new = match (swap.step, place.state) {
@@ -141,33 +152,46 @@ impl Fleet {
                 self.actions.extend(old.leave(drain_by, kill_by));
             }
             place.state = PlaceState::Running(new);
-            let note = Note::Replaced { slot, old: swap.old, new, why: swap.why };
-            self.actions.push(Action::Note(note));
+            let note = swap.old.map(|old| Note::Replaced { slot, old, new, why: swap.why });
+            self.actions.extend(note.map(Action::Note));
         }
     }
 
-    /// Begins the replacement that has waited longest, if it may begin now.
+    /// Begins the replacements that have waited longest, as many as may be under way.
     pub(super) fn begin_swaps(&mut self, now: Instant) {
-        // A slot without a worker comes first.
-        let is_held = self.is_gate_shut() || self.longest_due(now).is_some();
-        if self.storm.began().is_some() || self.is_replacing() || is_held {
-            return;
+        self.start_canary(now);
+        loop {
+            // A slot without a worker comes first.
+            let is_held = self.is_gate_shut() || self.longest_due(now).is_some();
+            if self.storm.began().is_some() || is_held {
+                return;
+            }
+            let Some((slot, swap)) = self.next_swap(now) else {
+                return;
+            };
+            self.begin_swap(now, slot, swap);
         }
+    }
+
+    fn next_swap(&self, now: Instant) -> Option<(Slot, Swap)> {
+        let extras = self.extras();
+        let surge = self.surge().max(1);
         let wishes = (0..).map(Slot).zip(&self.places).filter_map(|(slot, place)| {
             let swap = place.swap?;
             let until = swap.waits_until().filter(|until| *until <= now)?;
             // One that is dying is replaced as a crash.
-            self.workers.get(&swap.old)?.is_wanted().then_some((until, slot, swap))
+            self.workers.get(&swap.old?)?.is_wanted().then_some((until, slot, swap))
         });
-        let next = wishes
-            .filter(|(_, slot, swap)| match swap.handover {
+        let may_begin = |(_, slot, swap): &(Instant, Slot, Swap)| {
+            let room = if swap.why == Why::Reload { surge } else { 1 };
+            let is_free = match swap.handover {
                 Handover::StartFirst => true,
                 Handover::StopFirst => self.can_spare(*slot),
-            })
-            .min_by_key(|(until, slot, _)| (*until, *slot));
-        if let Some((_, slot, swap)) = next {
-            self.begin_swap(now, slot, swap);
-        }
+            };
+            extras < room && is_free
+        };
+        let next = wishes.filter(may_begin).min_by_key(|(until, slot, _)| (*until, *slot));
+        next.map(|(_, slot, swap)| (slot, swap))
     }
 
     /// When a replacement may begin without any event.
@@ -180,6 +204,7 @@ impl Fleet {
     pub(super) fn successor_failed(&mut self, now: Instant, worker: &Worker, cause: Cause) {
         let failure = Failure { slot: worker.slot, worker: worker.id, cause };
         self.last_failure = Some(failure);
+        self.reload_lost(worker, failure);
         let place = &mut self.places[usize::from(worker.slot.0)];
         let Some(swap) = &mut place.swap else {
             return;
@@ -201,12 +226,16 @@ impl Fleet {
         self.actions.push(Action::Note(Note::Restarting { failure, delay, failures }));
     }
 
-    fn begin_swap(&mut self, now: Instant, slot: Slot, swap: Swap) {
+    pub(super) fn begin_swap(&mut self, now: Instant, slot: Slot, swap: Swap) {
         let Swap { why, handover, old, .. } = swap;
-        self.actions.push(Action::Note(Note::Replacing { slot, old, why, handover }));
-        let step = match handover {
-            Handover::StartFirst => Step::Starting(self.spawn(now, slot)),
-            Handover::StopFirst => {
+        let note = old.map(|old| Note::Replacing { slot, old, why, handover });
+        self.actions.extend(note.map(Action::Note));
+        let step = match (handover, old) {
+            (Handover::StartFirst, _) | (Handover::StopFirst, None) => {
+                let generation = self.next_generation(slot);
+                Step::Starting(self.spawn(now, slot, generation))
+            }
+            (Handover::StopFirst, Some(old)) => {
                 let drain_by = after(now, self.settings.stop.drain());
                 let kill_by = after(now, self.settings.stop.kill_after_term);
                 let worker = self.workers.get_mut(&old);
@@ -219,16 +248,20 @@ impl Fleet {
         self.places[usize::from(slot.0)].swap = Some(Swap { step, ..swap });
     }
 
-    /// Whether a replacement is under way: its successor is not ready, or the replaced worker has
-    /// not left. A replaced worker that has its KILL is not waited for.
-    fn is_replacing(&self) -> bool {
-        let is_current = |worker: &Worker| {
-            self.places.get(usize::from(worker.slot.0)).is_some_and(|it| it.has(worker.id))
+    /// Replacements under way, and workers beyond the slots that are not part of one: they drain.
+    /// A worker that has its KILL is not waited for.
+    pub(super) fn extras(&self) -> usize {
+        let is_part = |worker: &Worker| {
+            let place = self.places.get(usize::from(worker.slot.0));
+            place.is_some_and(|place| {
+                let is_begun = place.swap.is_some_and(|swap| swap.is_begun());
+                let is_its = place.worker() == Some(worker.id);
+                place.has(worker.id) || (is_begun && is_its) || place.successor() == Some(worker.id)
+            })
         };
-        let is_extra = |worker: &Worker| !is_current(worker) && !worker.is_killed();
-        let is_begun = |swap: Swap| swap.waits_until().is_none();
-        self.workers.values().any(is_extra)
-            || self.places.iter().filter_map(|place| place.swap).any(is_begun)
+        let begun = self.places.iter().filter(|it| it.swap.is_some_and(|swap| swap.is_begun()));
+        let is_extra = |worker: &&Worker| !worker.is_killed() && !is_part(worker);
+        begun.count() + self.workers.values().filter(is_extra).count()
     }
 
     /// Whether the pool serves on without this slot: some other is ready, and none of them is still

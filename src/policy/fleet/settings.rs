@@ -26,8 +26,61 @@ pub struct FleetSettings {
     pub concurrent_starts: NonZeroU16,
     /// How the pool, or one worker of it, is stopped.
     pub stop: StopTimes,
+    /// How a new generation comes in.
+    pub reload: ReloadSettings,
     /// Seed of the jitter.
     pub seed: u64,
+}
+
+/// How a new generation comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReloadSettings {
+    /// How long the canary must stay ready before others follow.
+    pub soak: Duration,
+    /// What else it must do.
+    pub proof: Proof,
+    /// Workers beyond the slots while generations change, those that drain included.
+    pub surge: Surge,
+}
+
+/// What proves a canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// That it stays ready.
+    Soak,
+    /// That it answers a probe besides; see [`Action::Probe`](super::Action::Probe).
+    Answer,
+}
+
+/// A number of workers, or a share of the slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surge {
+    /// 0: each old worker leaves before its successor starts.
+    Workers(u16),
+    /// In percent, rounded up.
+    Percent(u8),
+}
+
+impl Surge {
+    /// The number for a pool of `count`.
+    #[must_use]
+    pub fn resolve(self, count: u16) -> u16 {
+        match self {
+            Self::Workers(number) => number,
+            Self::Percent(share) => {
+                let number = (u32::from(count) * u32::from(share)).div_ceil(100);
+                u16::try_from(number).unwrap_or(u16::MAX)
+            }
+        }
+    }
+}
+
+impl Default for ReloadSettings {
+    fn default() -> Self {
+        let soak = Duration::from_secs(5);
+        // A quarter, as Deployments of Kubernetes have it.
+        Self { soak, proof: Proof::Soak, surge: Surge::Percent(25) }
+    }
 }
 
 /// When crashes are a storm: each restart takes a token, and the bucket is empty.
@@ -72,6 +125,7 @@ impl Default for FleetSettings {
             storm: StormSettings::default(),
             concurrent_starts: const { NonZeroU16::new(4).expect("4 is not 0") },
             stop: StopTimes::default(),
+            reload: ReloadSettings::default(),
             seed: 0,
         }
     }

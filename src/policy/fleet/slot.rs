@@ -104,7 +104,8 @@ impl Place {
             PlaceState::Running(worker) => SlotState::Running { worker },
             PlaceState::Waiting { until, .. } => SlotState::Waiting { until },
             PlaceState::Failed(cause) => SlotState::Failed { cause },
-            PlaceState::Leaving { worker, .. } => SlotState::Running { worker },
+            PlaceState::Leaving { worker, then: Then::Start } => SlotState::Running { worker },
+            PlaceState::Leaving { worker, then: Then::Rest } => SlotState::Draining { worker },
             PlaceState::Drained => SlotState::Drained,
         };
         SlotView {

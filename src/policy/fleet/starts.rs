@@ -7,16 +7,19 @@ use super::storm::Turn;
 use super::worker::{Record, Worker};
 use super::{Action, Cause, Failure, Fleet, Note, Stage, WorkerExit, WorkerLife};
 use crate::policy::time::after;
-use crate::policy::{Slot, WorkerId};
+use crate::policy::{Generation, Slot, WorkerId};
 
 impl Fleet {
     /// Takes note that a wanted worker is gone, and says when its slot starts again.
     pub(super) fn failed(&mut self, now: Instant, worker: &Worker, cause: Cause) {
         let failure = Failure { slot: worker.slot, worker: worker.id, cause };
         self.last_failure = Some(failure);
+        self.reload_lost(worker, failure);
+        let is_on_trial = self.is_on_trial(worker.slot);
         let place = &mut self.places[usize::from(worker.slot.0)];
-        let swap = place.swap.take();
-        if let Some(successor) = swap.and_then(|swap| swap.successor()) {
+        // A canary proves itself whatever becomes of the worker beside it.
+        if !is_on_trial && let Some(successor) = place.swap.take().and_then(|swap| swap.successor())
+        {
             return self.succeed_early(worker.slot, successor, failure);
         }
         if is_refusal(cause) {
@@ -73,7 +76,9 @@ impl Fleet {
             Some(_) => 1,
             None => usize::from(self.settings.concurrent_starts.get()),
         };
-        self.workers.values().filter(|worker| worker.is_booting()).count() >= gate
+        // A canary is one more.
+        let counts = |it: &&Worker| it.is_booting() && it.generation == self.generation;
+        self.workers.values().filter(counts).count() >= gate
     }
 
     /// When a slot may start, or the storm changes, without any event.
@@ -112,6 +117,9 @@ impl Fleet {
     }
 
     fn note_turn(&mut self, turn: Option<Turn>) {
+        if turn == Some(Turn::Began) {
+            self.reload_storm();
+        }
         let note = turn.map(|turn| match turn {
             Turn::Began => Note::StormBegan,
             Turn::Ended => Note::StormEnded,
@@ -120,7 +128,10 @@ impl Fleet {
     }
 
     fn restart(&mut self, now: Instant, slot: Slot, start: Start) {
-        let id = self.spawn(now, slot);
+        // A canary that comes after its old worker takes the slot at once.
+        let is_refill = self.places[usize::from(slot.0)].swap.is_some_and(|it| it.is_refilling());
+        let generation = if is_refill { self.next_generation(slot) } else { self.generation };
+        let id = self.spawn(now, slot, generation);
         let place = &mut self.places[usize::from(slot.0)];
         place.state = PlaceState::Running(id);
         place.restarts += match start {
@@ -129,14 +140,15 @@ impl Fleet {
         };
     }
 
-    pub(super) fn spawn(&mut self, now: Instant, slot: Slot) -> WorkerId {
+    pub(super) fn spawn(&mut self, now: Instant, slot: Slot, generation: Generation) -> WorkerId {
         self.last_id += 1;
-        let (id, generation) = (WorkerId(self.last_id), self.generation);
+        let id = WorkerId(self.last_id);
+        let settings = self.settings_of(generation);
         let worker = Worker {
             id,
             slot,
             generation,
-            life: WorkerLife::Starting { until: after(now, self.settings.start_timeout) },
+            life: WorkerLife::Starting { until: after(now, settings.start_timeout) },
             started: now,
             record: Record::NeverReady,
             extended: None,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Finish, Fleet, Note, Stage, StopKind, StopStep, WorkerLife};
+use super::{Action, Finish, Fleet, Note, ReloadFailure, Stage, StopKind, StopStep, WorkerLife};
 use crate::policy::time::after;
 
 /// Longest time between TERM and KILL once somebody asked to stop now.
@@ -98,6 +98,7 @@ impl Fleet {
     }
 
     fn begin_stop(&mut self, now: Instant, stop: Stop) {
+        self.abort_reload(ReloadFailure::Stopped);
         let step = match stop.step {
             StopStep::Delaying if stop.delay_until <= now => StopStep::Draining,
             step => step,

@@ -41,6 +41,12 @@ impl Storm {
         self.burst = burst;
     }
 
+    /// Goes by other numbers from now on.
+    pub(super) fn retune(&mut self, settings: StormSettings, slots: u16) {
+        self.settings = settings;
+        self.resize(slots);
+    }
+
     pub(super) fn began(&self) -> Option<Instant> {
         self.began
     }

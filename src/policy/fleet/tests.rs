@@ -2,6 +2,7 @@
 
 mod behaviours;
 mod enumeration;
+mod reloads;
 mod replacements;
 mod simulation;
 mod storms;

@@ -3,10 +3,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::FleetSettings;
 use crate::policy::{Generation, Slot, WorkerId};
 
 /// What happened. Events about workers that are gone, or out of order, are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one exists at a time, and only values that can be copied are replayed by the thousand"
+)]
 pub enum Event {
     /// Start the pool.
     Begin,
@@ -33,6 +38,10 @@ pub enum Event {
     Drain { slot: Slot },
     /// Replace this slot's worker as asked by a person, or start one where there is none.
     Recycle { slot: Slot },
+    /// Bring in a new generation, a number that was never used. Ignored while one comes in.
+    Reload { generation: Generation, settings: FleetSettings },
+    /// What came of an [`Action::Probe`].
+    Probed { worker: WorkerId, verdict: Verdict },
     /// Have this many slots, taken into `1..=MAX_WORKERS`.
     ScaleTo(u16),
     /// Have this many slots more (or fewer).
@@ -58,6 +67,15 @@ pub enum Why {
     RedLine,
     /// It answers, but too slowly or too often wrongly.
     Stalled,
+    /// It is of another generation.
+    Reload,
+}
+
+/// Whether a probe was answered well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Passed,
+    Failed,
 }
 
 /// What comes first when a worker is replaced.
@@ -103,10 +121,40 @@ pub enum Action {
     Kill { worker: WorkerId },
     /// Close the listeners to new clients.
     StopAccepting,
+    /// Ask this canary for the path that proves it; answer with `Probed`.
+    Probe { worker: WorkerId },
+    /// The canary has proved itself: what does not belong to one worker is of this generation now.
+    Commit { generation: Generation },
+    /// A reload has ended.
+    Reloaded(ReloadOutcome),
     /// The pool has ended; nothing follows.
     Finish(Finish),
     /// Something worth telling; nothing to do.
     Note(Note),
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// Every slot serves with the new generation; old workers may still drain.
+    Done { generation: Generation },
+    /// The old generation stays; if the new one was committed already, the old one is again.
+    Failed(ReloadFailure),
+}
+
+/// Why a reload was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadFailure {
+    /// The canary, or a follower that never was ready, ended.
+    Died(Failure),
+    /// The canary was ready, and then not any more.
+    Unready { worker: WorkerId },
+    /// The canary did not answer its probe as it should.
+    Probe { worker: WorkerId },
+    /// Workers crash too often.
+    Storm,
+    /// The pool stops.
+    Stopped,
 }
 
 /// Why the pool ended.
@@ -230,6 +278,8 @@ pub enum Phase {
     /// No worker was ready yet.
     Starting,
     Running,
+    /// A new generation comes in.
+    Reloading,
     Stopping(StopStep),
     /// `Finish` was returned.
     Finished,
@@ -260,6 +310,8 @@ pub enum SlotState {
     /// It is not started again.
     Failed { cause: Cause },
     /// Its worker was sent away, and none is started until somebody asks.
+    Draining { worker: WorkerId },
+    /// It stands empty until somebody asks.
     Drained,
 }
 
@@ -325,6 +377,7 @@ impl fmt::Display for Why {
             Self::MemorySoft => "memory.soft",
             Self::RedLine => "memory red line",
             Self::Stalled => "stalled",
+            Self::Reload => "reload",
         })
     }
 }

@@ -25,6 +25,10 @@ fn render(action: &Action) -> String {
         Action::Terminate { worker } => format!("term:{worker}"),
         Action::Abort { worker } => format!("abort:{worker}"),
         Action::Kill { worker } => format!("kill:{worker}"),
+        Action::Probe { worker } => format!("probe:{worker}"),
+        Action::Commit { generation } => format!("commit:{generation}"),
+        Action::Reloaded(ReloadOutcome::Done { generation }) => format!("reloaded:{generation}"),
+        Action::Reloaded(ReloadOutcome::Failed(failure)) => render_abort(failure),
         Action::StopAccepting => "close".to_owned(),
         Action::Finish(Finish::Stopped) => "finish:stopped".to_owned(),
         Action::Finish(Finish::NeverReady { last }) => format!("finish:never-ready{}", cause(last)),
@@ -32,6 +36,16 @@ fn render(action: &Action) -> String {
         Action::Finish(Finish::GaveUp { last }) => format!("finish:gave-up{}", cause(last)),
         Action::Finish(Finish::AllRefused) => "finish:all-refused".to_owned(),
         Action::Note(note) => render_note(note),
+    }
+}
+
+fn render_abort(failure: ReloadFailure) -> String {
+    match failure {
+        ReloadFailure::Died(failure) => format!("abort-reload({})", failure.cause),
+        ReloadFailure::Unready { .. } => "abort-reload(unready)".to_owned(),
+        ReloadFailure::Probe { .. } => "abort-reload(probe)".to_owned(),
+        ReloadFailure::Storm => "abort-reload(storm)".to_owned(),
+        ReloadFailure::Stopped => "abort-reload(stopped)".to_owned(),
     }
 }
 

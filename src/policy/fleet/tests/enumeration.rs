@@ -4,9 +4,11 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use super::super::*;
 use super::world::{Existence, World};
+use crate::policy::Generation;
 
 /// Every event that can happen in this world now, and some that come late.
 fn possible(world: &World) -> Vec<Event> {
+    let settings = world.settings;
     let mut events = vec![
         Event::Tick,
         Event::ScaleTo(1),
@@ -15,6 +17,7 @@ fn possible(world: &World) -> Vec<Event> {
         Event::Stop(StopKind::Now),
         Event::Drain { slot: Slot(0) },
         Event::Recycle { slot: Slot(0) },
+        Event::Reload { generation: Generation(world.fleet.generation().0 + 1), settings },
     ];
     for (&worker, process) in &world.processes {
         match process.exists {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::*;
 use super::world::{Existence, World};
 use crate::policy::testing::for_each_seed;
-use crate::policy::{Backoff, SplitMix64};
+use crate::policy::{Backoff, Generation, SplitMix64};
 
 #[test]
 fn every_invariant_holds_after_every_event() {
@@ -46,6 +46,7 @@ fn any_settings(random: &mut SplitMix64) -> FleetSettings {
         backoff: Backoff { cap: Duration::from_secs(5), ..Backoff::default() },
         storm: StormSettings { burst: Some(burst), ..StormSettings::default() },
         stop: StopTimes { delay, ..StopTimes::default() },
+        reload: ReloadSettings::default(),
         seed: random.next_u64(),
     }
 }
@@ -62,6 +63,7 @@ fn step(world: &mut World, random: &mut SplitMix64) {
         1 => Event::ScaleBy(random.below(5) as i16 - 2),
         2 if random.below(8) == 0 => Event::Stop(StopKind::Graceful),
         2 if random.below(8) == 0 => Event::Stop(StopKind::Interactive),
+        13 => any_reload(world, random),
         14 => Event::Drain { slot: Slot(random.below(6) as u16) },
         15 => Event::Recycle { slot: Slot(random.below(6) as u16) },
         // About a worker that never was, or is long gone.
@@ -74,11 +76,19 @@ fn step(world: &mut World, random: &mut SplitMix64) {
             };
             match process.exists {
                 Existence::Asked => worker_event(worker, random.below(12).saturating_sub(10)),
-                Existence::Yes => worker_event(worker, 2 + random.below(20)),
+                Existence::Yes => worker_event(worker, 2 + random.below(24)),
             }
         }
     };
     world.on(event);
+}
+
+fn any_reload(world: &World, random: &mut SplitMix64) -> Event {
+    let proof = if random.below(2) == 0 { Proof::Soak } else { Proof::Answer };
+    let surge = Surge::Workers(random.below(4) as u16);
+    let reload = ReloadSettings { proof, surge, ..ReloadSettings::default() };
+    let generation = Generation(world.fleet.generation().0 + 1 + random.next_u64() as u32 / 2);
+    Event::Reload { generation, settings: FleetSettings { reload, ..world.settings } }
 }
 
 fn worker_event(worker: WorkerId, choice: u64) -> Event {
@@ -95,6 +105,8 @@ fn worker_event(worker: WorkerId, choice: u64) -> Event {
         9 => Event::Extend { worker, by: std::time::Duration::from_secs(90) },
         10 => Event::Condemn { worker, cause: Cause::Hung },
         11 => Event::Replace { worker, why: Why::RedLine, handover: Handover::StopFirst },
+        14 | 15 => Event::Probed { worker, verdict: Verdict::Passed },
+        16 => Event::Probed { worker, verdict: Verdict::Failed },
         12 | 13 => Event::Replace { worker, why: Why::MaxAge, handover: Handover::StartFirst },
         _ => Event::Ready { worker },
     }

@@ -12,7 +12,7 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) processes: BTreeMap<WorkerId, Process>,
     pub(super) count: u16,
-    settings: FleetSettings,
+    pub(super) settings: FleetSettings,
     start: Instant,
     last_spawned: WorkerId,
     asked_to_stop: Option<Instant>,
@@ -21,6 +21,14 @@ pub(super) struct World {
     storm: Weather,
     storms_ended: u32,
     spawns: u32,
+    committed: Generation,
+    reloading: Option<Generation>,
+    /// Who is to be probed.
+    probed: Option<WorkerId>,
+    /// The most workers beyond the slots that any reload allowed.
+    surge: usize,
+    /// A reload failed by this event: its canary leaves, whoever serves beside it.
+    aborted: bool,
     /// Who makes place before the successor is there.
     stopped_first: Option<WorkerId>,
     /// Starts that no crash brought about, beyond the first of each slot.
@@ -32,6 +40,7 @@ pub(super) struct World {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Process {
     slot: Slot,
+    generation: Generation,
     pub(super) exists: Existence,
     pub(super) state: State,
     /// Whether the fleet has been told that it is ready, ever and now.
@@ -79,6 +88,11 @@ impl World {
             storm: Weather::Calm,
             storms_ended: 0,
             spawns: 0,
+            committed: Generation(1),
+            reloading: None,
+            probed: None,
+            surge: 1,
+            aborted: false,
             stopped_first: None,
             asked_spawns: 0,
             slots: u32::from(settings.count.get()),
@@ -102,6 +116,7 @@ impl World {
 
     /// Tells the fleet, obeys it, and checks everything.
     pub(super) fn on(&mut self, event: Event) {
+        self.aborted = false;
         self.happen(event);
         let was_finished = self.is_finished();
         let actions = self.fleet.on(self.now, event);
@@ -127,6 +142,13 @@ impl World {
             }
             // It may start a slot that waits, or stands empty.
             Event::Recycle { .. } => self.asked_spawns += 1,
+            Event::Reload { generation, settings } => {
+                self.surge = self.surge.max(settings.reload.surge.resolve(self.count).into());
+                if matches!(self.fleet.phase(), Phase::Starting | Phase::Running) {
+                    self.reloading = self.reloading.or(Some(generation));
+                }
+            }
+            Event::Probed { .. } => self.probed = None,
             Event::Stop(_) => self.asked_to_stop = self.asked_to_stop.or(Some(self.now)),
             Event::Begin
             | Event::Drained { .. }
@@ -143,37 +165,62 @@ impl World {
 
     fn obey(&mut self, action: Action, event: Event) {
         match action {
-            Action::Spawn { worker, slot, .. } => self.spawn(worker, slot),
+            Action::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
             Action::Drain { worker } => self.tell(worker, State::Draining, event),
             Action::Terminate { worker } | Action::Abort { worker } => {
                 self.tell(worker, State::Terminated, event);
             }
             Action::Kill { worker } => self.tell(worker, State::Killed, event),
+            Action::Probe { worker } => {
+                assert!(self.processes[&worker].ready);
+                self.probed = Some(worker);
+            }
+            Action::Commit { generation } => {
+                self.committed = generation;
+                self.asked_spawns += u32::from(self.count);
+            }
+            Action::Reloaded(outcome) => {
+                let reloading = self.reloading.take().expect("one outcome per reload");
+                match outcome {
+                    ReloadOutcome::Done { generation } => assert_eq!(generation, reloading),
+                    ReloadOutcome::Failed(_) => self.aborted = true,
+                }
+            }
             Action::StopAccepting => self.stops_accepting += 1,
             Action::Finish(finish) => self.finish(finish),
             Action::Note(note) => self.note(note),
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, slot: Slot) {
+    fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
+        let is_canary = generation != self.committed;
+        if is_canary {
+            assert_eq!(self.reloading, Some(generation), "a start of no generation");
+            self.asked_spawns += 1;
+            let mut wanted = self.processes.values().filter(|it| it.state == State::Wanted);
+            assert!(wanted.all(|it| it.generation != generation), "two canaries");
+        }
         assert!(worker > self.last_spawned, "an id is never reused");
         self.last_spawned = worker;
         assert_eq!(self.asked_to_stop, None, "a spawn while stopping");
         assert!(slot.0 < self.count, "{slot:?} of {}", self.count);
-        let wanted = self.wanted_in(slot).count();
-        assert!(wanted <= 1, "a third worker in {slot:?}");
+        let wanted = self.wanted_in(slot).filter(|it| it.generation == self.committed).count();
+        assert!(self.wanted_in(slot).count() <= 1, "a third worker in {slot:?}");
         let slots = self.fleet.slots().filter(|it| it.slot == slot);
         let is_successor = slots.filter_map(|it| it.successor).any(|it| it == worker);
-        assert!(wanted == 0 || is_successor, "two workers in {slot:?}");
-        assert!(self.storm == Weather::Calm || !is_successor, "a replacement in a storm");
+        // A canary stands beside the restarts of its slot.
+        assert!(wanted == 0 || is_successor || is_canary, "two workers in {slot:?}");
+        let is_calm = self.storm == Weather::Calm || is_canary;
+        assert!(is_calm || !is_successor, "a replacement in a storm");
         let booting = self.booting();
         let gate = match self.storm {
             Weather::Calm => usize::from(self.settings.concurrent_starts.get()),
             Weather::Storm => 1,
         };
-        assert!(booting < gate, "{booting} start already");
+        assert!(booting < gate || is_canary, "{booting} start already");
         let process = Process {
             slot,
+            generation,
             exists: Existence::Asked,
             state: State::Wanted,
             ever_ready: false,
@@ -188,7 +235,9 @@ impl World {
     }
 
     fn booting(&self) -> usize {
-        let is_booting = |it: &&Process| it.state == State::Wanted && !it.ever_ready;
+        let is_booting = |it: &&Process| {
+            it.state == State::Wanted && !it.ever_ready && it.generation == self.committed
+        };
         self.processes.values().filter(is_booting).count()
     }
 
@@ -198,10 +247,26 @@ impl World {
         assert!(process.state < state || is_repeated, "{state:?} told to {process:?}");
         process.state = state;
         let (slot, served) = (process.slot, process.ready);
-        if served
-            && let Event::Ready { .. } = event
-            && self.stopped_first != Some(worker)
-        {
+        let makes_place = match event {
+            Event::Ready { .. } | Event::Tick | Event::Probed { .. } | Event::Exited { .. } => {
+                state == State::Draining && self.asked_to_stop.is_none()
+            }
+            Event::Begin
+            | Event::Spawned { .. }
+            | Event::SpawnFailed { .. }
+            | Event::Extend { .. }
+            | Event::Unready { .. }
+            | Event::Drained { .. }
+            | Event::Replace { .. }
+            | Event::Condemn { .. }
+            | Event::Drain { .. }
+            | Event::Recycle { .. }
+            | Event::Reload { .. }
+            | Event::ScaleTo(_)
+            | Event::ScaleBy(_)
+            | Event::Stop(_) => false,
+        };
+        if served && makes_place && !self.aborted && self.stopped_first != Some(worker) {
             // It makes place for another, which must serve already.
             assert!(self.wanted_in(slot).any(|it| it.ready), "nobody serves in {slot:?}");
         }
@@ -252,14 +317,18 @@ impl World {
 
     fn check(&mut self) {
         let wanted = || self.processes.values().filter(|it| it.state == State::Wanted);
+        // Of generations that come back.
+        let surge = self.settings.reload.surge.resolve(self.count);
+        self.surge = self.surge.max(surge.into());
         let successors: Vec<WorkerId> =
             self.fleet.slots().filter_map(|slot| slot.successor).collect();
-        assert!(successors.len() <= 1, "two replacements at once: {successors:?}");
+        assert!(successors.len() <= self.surge, "replacements at once: {successors:?}");
         let serves = |id: &WorkerId| {
             let process = &self.processes[id];
             process.ready && process.state == State::Wanted
         };
-        if matches!(self.fleet.phase(), Phase::Starting | Phase::Running) {
+        // A canary serves while it soaks.
+        if matches!(self.fleet.phase(), Phase::Running) && self.reloading.is_none() {
             assert!(!successors.iter().any(serves), "{successors:?} of {:?}", self.processes);
         }
         let most = usize::from(self.count) + successors.len();
@@ -277,6 +346,7 @@ impl World {
         }
         let is_pending = matches!(phase, Phase::Stopping(_))
             || self.fleet.slots().any(|it| matches!(it.state, SlotState::Waiting { .. }))
+            || phase == Phase::Reloading && self.processes.is_empty()
             || self.fleet.workers().any(|it| matches!(it.state, WorkerLife::Starting { .. }));
         match self.fleet.deadline() {
             Some(deadline) => assert!(deadline > self.now, "the deadline is past"),
@@ -314,6 +384,9 @@ impl World {
         for _ in 0..10_000 {
             let event = self.processes.iter().find_map(|(&worker, process)| {
                 let Process { exists, state, ready, .. } = *process;
+                if self.probed == Some(worker) {
+                    return Some(Event::Probed { worker, verdict: Verdict::Passed });
+                }
                 match (exists, state) {
                     (Existence::Asked, _) => Some(Event::Spawned { worker }),
                     (Existence::Yes, State::Wanted) => (!ready).then_some(Event::Ready { worker }),
@@ -341,9 +414,12 @@ impl World {
                     SlotState::Running { worker } => assert!(self.processes[&worker].ready),
                     SlotState::Waiting { .. } => panic!("{slot:?} is not started"),
                     SlotState::Failed { .. } | SlotState::Drained => {}
+                    SlotState::Draining { .. } => panic!("{slot:?} never ends"),
                 }
                 assert_eq!(slot.replacing, None, "{slot:?} is never replaced");
             }
+            assert_eq!(self.reloading, None, "a reload never ends: {:?}", self.fleet);
+            assert!(self.processes.values().all(|it| it.generation == self.committed));
             self.on(Event::Stop(StopKind::Graceful));
             self.calm_down();
             assert_eq!(self.finish, Some(Finish::Stopped));

@@ -1,0 +1,351 @@
+//! Reloads: new code and configuration come in without a lost request, or not at all.
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use support::http::{self, Connection};
+use support::{
+    Builder, Finished, PATIENCE, Status, Tenfold, Worker, free_port, processes, wait_until,
+};
+
+/// A server that answers with the release it is of.
+const SERVER: &str = "
+const http = require('http');
+const answer = JSON.stringify({ release: RELEASE, slot: process.env.TENFOLD_SLOT });
+http.createServer((request, response) => {
+  response.writeHead(request.url === '/sick' ? 500 : 200, { 'content-type': 'application/json' });
+  response.end(answer);
+}).listen(Number(process.env.APP_PORT));
+";
+
+/// A deployment: releases in directories of their own, and a symlink to the one that is current.
+struct Deployment {
+    tenfold: Tenfold,
+    port: u16,
+}
+
+impl Deployment {
+    /// Two workers of release 1, in request mode, with a soak that tests can wait for.
+    #[track_caller]
+    fn start(workers: u16, settings: &[&str]) -> Self {
+        let port = free_port();
+        let builder = Tenfold::builder().node(22);
+        write_release(builder.dir(), 1, SERVER, "");
+        switch(builder.dir(), 1);
+        let current = builder.dir().join("current");
+        let tenfold = with_settings(builder, settings)
+            .args(["--workers", &workers.to_string(), "--set", "reload.soak=300ms"])
+            .env("APP_PORT", port.to_string())
+            .env("PWD", &current)
+            .cwd(&current)
+            .app(["node", "server.js"])
+            .start();
+        tenfold.wait_ready(usize::from(workers));
+        Self { tenfold, port }
+    }
+
+    /// Puts another release in place, as a deployment script does.
+    #[track_caller]
+    fn deploy(&self, release: u32, server: &str, config: &str) {
+        write_release(self.tenfold.dir(), release, server, config);
+        switch(self.tenfold.dir(), release);
+    }
+
+    fn reload(&self) -> Finished {
+        self.tenfold.cli(["reload", "--wait"])
+    }
+
+    /// What the release that answers says.
+    #[track_caller]
+    fn release(&self) -> u32 {
+        let answer = http::get(self.port, "/").expect("it serves");
+        let body: serde_json::Value = answer.json().expect("the app answers with JSON");
+        body["release"].as_u64().and_then(|it| u32::try_from(it).ok()).expect("its release")
+    }
+
+    #[track_caller]
+    fn wait_only(&self, generation: u64, workers: usize) -> Status {
+        self.tenfold.wait_status(PATIENCE, "one generation alone", |status| {
+            let is_its = |worker: &Worker| worker.generation == generation;
+            status.workers.len() == workers && status.workers.iter().all(is_its)
+        })
+    }
+}
+
+fn with_settings(builder: Builder, settings: &[&str]) -> Builder {
+    builder.args(settings.iter().flat_map(|setting| ["--set", setting]))
+}
+
+#[track_caller]
+fn write_release(root: &Path, release: u32, server: &str, config: &str) {
+    let directory = root.join(format!("releases/{release}"));
+    std::fs::create_dir_all(&directory).expect("the directory is ours");
+    let server = server.replace("RELEASE", &release.to_string());
+    std::fs::write(directory.join("server.js"), server).expect("the directory is ours");
+    std::fs::write(directory.join("tenfold.toml"), config).expect("the directory is ours");
+}
+
+/// Points `current` at a release, in one step.
+#[track_caller]
+fn switch(root: &Path, release: u32) {
+    let link = root.join("next");
+    std::os::unix::fs::symlink(format!("releases/{release}"), &link).expect("no link is there");
+    std::fs::rename(link, root.join("current")).expect("both are in one directory");
+}
+
+/// Clients that ask all the time until they are told to stop: half on connections that they keep,
+/// half on a new one for each request.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU32>,
+    clients: Vec<JoinHandle<Vec<String>>>,
+}
+
+/// How often one client asks.
+const PACE: Duration = Duration::from_millis(20);
+
+impl Load {
+    fn begin(port: u16, clients: usize) -> Self {
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let client = |number: usize| {
+            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+            std::thread::spawn(move || {
+                let mut kept = None;
+                let mut failures = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let outcome = match number % 2 {
+                        0 => ask_kept(port, &mut kept),
+                        _ => http::get(port, "/").map_err(|error| error.to_string()),
+                    };
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    match outcome {
+                        Ok(answer) if answer.status == 200 && answer.body.ends_with(b"}") => {}
+                        Ok(answer) => failures.push(format!("{} {}", answer.status, answer.text())),
+                        Err(error) => failures.push(error),
+                    }
+                    pause();
+                }
+                failures
+            })
+        };
+        let clients = (0..clients).map(client).collect();
+        Self { stop, asked, clients }
+    }
+
+    /// Ends it; panics if a request had no good answer, or hardly any was made.
+    #[track_caller]
+    fn end(self, at_least: u32) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended =
+            self.clients.into_iter().flat_map(|it| it.join().expect("clients do not panic"));
+        let failures: Vec<String> = ended.collect();
+        let asked = self.asked.load(Ordering::Relaxed);
+        let count = failures.len();
+        assert!(failures.is_empty(), "{count} of {asked} failed: {:?}", failures.first());
+        assert!(asked >= at_least, "only {asked} requests were made");
+    }
+}
+
+/// The pace of a steady load, not a wait for anything.
+#[allow(clippy::disallowed_methods, reason = "a client of its own thread has nothing to wait for")]
+fn pause() {
+    std::thread::sleep(PACE);
+}
+
+fn ask_kept(port: u16, kept: &mut Option<Connection>) -> Result<http::Response, String> {
+    let mut connection = match kept.take() {
+        Some(connection) => connection,
+        None => Connection::open(port).map_err(|error| format!("connect: {error}"))?,
+    };
+    let answer = connection.get("/").map_err(|error| format!("kept alive: {error}"))?;
+    if answer.header("connection") != Some("close") {
+        *kept = Some(connection);
+    }
+    Ok(answer)
+}
+
+#[track_caller]
+fn assert_done(finished: &Finished, generation: u32) {
+    let said = format!("generation {generation} serves, after ");
+    assert!(finished.stdout.starts_with(&said), "{finished:?}");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+}
+
+#[track_caller]
+fn assert_failed(finished: &Finished, because: &[&str]) {
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    for text in because {
+        assert!(finished.stdout.contains(text), "{text:?} is not in {finished:?}");
+    }
+}
+
+/// How many reloads the load must survive; for a longer run by hand.
+fn rounds() -> u32 {
+    let asked = std::env::var("TENFOLD_TEST_RELOADS").ok();
+    asked.map_or(5, |text| text.parse().expect("TENFOLD_TEST_RELOADS is a number"))
+}
+
+/// The number of clients of the same run; each asks up to 50 times a second.
+fn clients() -> usize {
+    let asked = std::env::var("TENFOLD_TEST_CLIENTS").ok();
+    asked.map_or(4, |text| text.parse().expect("TENFOLD_TEST_CLIENTS is a number"))
+}
+
+#[test]
+fn reloads_under_load_lose_no_request_and_leave_nothing_behind() {
+    let deployment = Deployment::start(2, &["reload.soak=50ms"]);
+    let pid = deployment.tenfold.pid();
+    assert_eq!(deployment.release(), 1);
+    let before = processes::counters(pid);
+    let load = Load::begin(deployment.port, clients());
+    for release in 2..=1 + rounds() {
+        deployment.deploy(release, SERVER, "");
+        assert_done(&deployment.reload(), release);
+        assert_eq!(deployment.release(), release);
+    }
+    load.end(10 * rounds());
+    deployment.wait_only(u64::from(1 + rounds()), 2);
+    // A client's connection ends a moment after the client has gone.
+    wait_until(PATIENCE, "as many descriptors as before", || {
+        (processes::counters(pid).fds <= before.fds).then_some(())
+    });
+    let after = processes::counters(pid);
+    assert_eq!((after.threads, after.zombies), (before.threads, 0));
+}
+
+#[test]
+fn reload_to_code_that_crashes_keeps_the_old_generation() {
+    let deployment = Deployment::start(2, &[]);
+    let load = Load::begin(deployment.port, 2);
+    deployment.deploy(2, "throw new Error('no such module as RELEASE');", "");
+    let failed = deployment.reload();
+    let because = ["worker 3 of the new generation (slot 0): exit 1", "no such module as 2"];
+    assert_failed(&failed, &because);
+    assert_failed(&failed, &["generation 1 goes on"]);
+    let status = deployment.wait_only(1, 2);
+    assert_eq!(status.phase, "running");
+    assert_eq!(deployment.release(), 1);
+    load.end(1);
+    let shown = deployment.tenfold.cli(["status"]).stdout;
+    assert!(shown.contains("reload failed: worker 3"), "{shown}");
+    // The next one, which is whole, is not held up by it.
+    deployment.deploy(3, SERVER, "");
+    assert_eq!(deployment.reload().code, Some(0));
+    assert_eq!(deployment.release(), 3);
+}
+
+#[test]
+fn reload_to_code_that_is_never_ready_keeps_the_old_generation() {
+    let deployment = Deployment::start(1, &[]);
+    deployment.deploy(2, "setInterval(() => {}, 1000);", "workers.start_timeout = \"1s\"\n");
+    assert_failed(&deployment.reload(), &["not ready in time", "generation 1 goes on"]);
+    deployment.wait_only(1, 1);
+    assert_eq!(deployment.release(), 1);
+}
+
+#[test]
+fn reload_to_an_invalid_file_changes_nothing() {
+    let deployment = Deployment::start(1, &[]);
+    deployment.deploy(2, SERVER, "workers.limit = 0\nzebra = 1\n");
+    let because = ["workers.limit: 0 is below 1", "zebra: unknown key", "tenfold.toml"];
+    assert_failed(&deployment.reload(), &because);
+    assert_eq!(deployment.release(), 1);
+}
+
+#[test]
+fn canary_that_does_not_answer_its_probe_is_given_up() {
+    let deployment = Deployment::start(1, &["reload.probe=/sick", "reload.soak=0s"]);
+    deployment.deploy(2, SERVER, "");
+    assert_failed(&deployment.reload(), &["did not answer /sick with 2xx or 3xx"]);
+    assert_eq!(deployment.release(), 1);
+    deployment.deploy(3, &SERVER.replace("500", "204"), "");
+    assert_eq!(deployment.reload().code, Some(0));
+    assert_eq!(deployment.release(), 3);
+}
+
+#[test]
+fn crash_between_switch_and_reload_brings_the_old_release_back() {
+    let deployment = Deployment::start(1, &[]);
+    let old = deployment.tenfold.status().expect("it runs");
+    deployment.deploy(2, SERVER, "");
+    let pid = old.workers[0].pid.expect("the worker is ready");
+    processes::signal(pid, Signal::SIGKILL);
+    deployment.tenfold.wait_status(PATIENCE, "a restart", |status| {
+        status.ready() == 1 && status.workers[0].pid != Some(pid)
+    });
+    assert_eq!(deployment.release(), 1, "a restart is of its own generation");
+    assert_eq!(deployment.reload().code, Some(0));
+    assert_eq!(deployment.release(), 2);
+    let directory = deployment.tenfold.status().expect("it runs").directory;
+    assert!(directory.ends_with("releases/2"), "{directory}");
+}
+
+#[test]
+fn hangup_reloads_and_further_ones_meanwhile_become_one() {
+    let deployment = Deployment::start(1, &[]);
+    deployment.deploy(2, SERVER, "");
+    deployment.tenfold.signal(Signal::SIGHUP);
+    deployment.tenfold.wait_status(PATIENCE, "a reload", |status| status.phase == "reloading");
+    deployment.deploy(3, SERVER, "");
+    for _ in 0..3 {
+        assert_eq!(deployment.tenfold.cli(["reload"]).stdout, "reloading\n");
+    }
+    deployment.wait_only(3, 1);
+    assert_eq!(deployment.release(), 3);
+    let asked = deployment.reload();
+    assert_done(&asked, 4);
+}
+
+#[test]
+fn new_limits_hold_after_a_reload_and_what_cannot_change_is_named() {
+    let deployment = Deployment::start(1, &[]);
+    let config = "workers.limit = 7\nqueue.max = 3\nsticky = \"off\"\n";
+    deployment.deploy(2, SERVER, config);
+    assert_eq!(deployment.reload().code, Some(0));
+    deployment.tenfold.wait_for_line(PATIENCE, |line| {
+        line.contains("need a new master") && line.contains("sticky") && !line.contains("limit")
+    });
+    let status = deployment.wait_only(2, 1);
+    assert_eq!((status.workers[0].limit, status.listeners[0].queue.max), (7, 3));
+}
+
+#[test]
+fn pool_without_surge_never_has_more_workers_than_slots() {
+    let deployment = Deployment::start(2, &["reload.surge=0"]);
+    let load = Load::begin(deployment.port, 2);
+    deployment.deploy(2, SERVER, "");
+    assert_eq!(deployment.reload().code, Some(0));
+    load.end(1);
+    let totals = deployment.wait_only(2, 2).totals;
+    assert_eq!(totals["restarts"], 0);
+}
+
+#[test]
+fn recycling_replaces_each_worker_and_draining_empties_a_slot() {
+    let deployment = Deployment::start(2, &[]);
+    let load = Load::begin(deployment.port, 2);
+    let asked = deployment.tenfold.cli(["recycle", "all"]);
+    assert_eq!(asked.stdout, "recycling 2, one after another\n");
+    deployment.tenfold.wait_status(PATIENCE, "two new workers", |status| {
+        let ids = status.workers.iter().map(|worker| worker.id);
+        status.ready() == 2 && status.workers.len() == 2 && ids.min() >= Some(3)
+    });
+    assert_eq!(deployment.tenfold.cli(["drain", "1"]).code, Some(0));
+    deployment.tenfold.wait_status(PATIENCE, "an empty slot", |status| {
+        status.workers.iter().any(|worker| worker.state == "drained")
+    });
+    let refused = deployment.tenfold.cli(["drain", "0"]);
+    assert!(refused.stderr.contains("slot 0 stays: no other serves"), "{refused:?}");
+    let refused = deployment.tenfold.cli(["recycle", "2"]);
+    assert!(refused.stderr.contains("there is no slot 2, only 0 to 1"), "{refused:?}");
+    assert_eq!(deployment.tenfold.cli(["recycle", "1"]).code, Some(0));
+    deployment.tenfold.wait_ready(2);
+    load.end(1);
+}
