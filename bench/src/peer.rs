@@ -257,11 +257,12 @@ impl Deployment {
                 command
             }
             Peer::Nginx => {
+                // It is asked before its workers are up, and would leave them out for 10 s then.
                 // At its limit nginx does not queue, it refuses. A small one would make it fail
                 // where the others wait, so it gets none then; 0 is its word for that.
                 let limit = if setup.limit < 20 { 0 } else { setup.limit };
                 let servers: String = (self.plain_workers(setup, tools)?.iter())
-                    .map(|place| format!("        server {place} max_conns={limit};\n"))
+                    .map(|place| format!("        server {place} max_conns={limit} max_fails=0;\n"))
                     .collect();
                 let file = self.render("nginx.conf", setup, tools, &[("SERVERS", &servers)])?;
                 let mut command = Command::new(on_path("nginx"));

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
-use tenfold::sys::process::{signal_with_variable, with_variable};
+use nix::unistd::Pid;
+use tenfold::sys::process::{children, signal_with_variable, with_variable};
 
 /// The mark. Not one of `TENFOLD_*`, which tenfold keeps from its workers.
 const MARK: &str = "BENCH_RUN";
@@ -71,7 +72,7 @@ impl Group {
     /// Every living process of this deployment.
     pub(crate) fn members(&self) -> Members {
         let mut members = Members::default();
-        for pid in with_variable(MARK, &self.mark) {
+        for pid in self.living() {
             if is_worker(pid) { members.workers.push(pid) } else { members.front.push(pid) }
         }
         members
@@ -80,13 +81,14 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        signal_with_variable(MARK, &self.mark, Signal::SIGTERM);
+        self.signal(Signal::SIGTERM);
         let deadline = tenfold::clock::now() + GRACE;
-        while tenfold::clock::now() < deadline && !with_variable(MARK, &self.mark).is_empty() {
+        while tenfold::clock::now() < deadline && !self.living().is_empty() {
             self.reap();
             std::thread::park_timeout(Duration::from_millis(20));
         }
-        while signal_with_variable(MARK, &self.mark, Signal::SIGKILL) > 0 {
+        while !self.living().is_empty() {
+            self.signal(Signal::SIGKILL);
             self.reap();
             std::thread::park_timeout(Duration::from_millis(20));
         }
@@ -98,6 +100,42 @@ impl Drop for Group {
 }
 
 impl Group {
+    /// By the mark, and by descent: nginx writes its title over its environment.
+    fn living(&self) -> Vec<i32> {
+        let mut pids = with_variable(MARK, &self.mark);
+        let mut unseen = self.unreaped();
+        while let Some(pid) = unseen.pop() {
+            // None of a process that has ended.
+            unseen.extend(children(pid).unwrap_or_default());
+            pids.push(pid);
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Children that nobody has waited for, so that their pids are theirs.
+    fn unreaped(&self) -> Vec<i32> {
+        let pids = self.children.iter().filter_map(|child| i32::try_from(child.id()).ok());
+        pids.filter(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // "pid (name) state parent …"; a zombie has nothing left to end.
+            let fields = stat.rsplit(')').next().unwrap_or_default();
+            let mut fields = fields.split_whitespace();
+            let alive = fields.next().is_some_and(|state| state != "Z");
+            alive && fields.next() == Some(&std::process::id().to_string())
+        })
+        .collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        signal_with_variable(MARK, &self.mark, signal);
+        for pid in self.unreaped() {
+            // It may have ended just now, which is what is wanted.
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
+        }
+    }
+
     fn reap(&mut self) {
         for child in &mut self.children {
             // Only to turn zombies into nothing: a failure changes nothing.
