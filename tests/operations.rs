@@ -1,9 +1,15 @@
 //! docs/OPERATIONS.md says what the tables of keys and metrics say; `UPDATE=1` writes it so.
 
+#[allow(dead_code, reason = "what is sent is sent by the tests of request mode")]
+#[path = "support/abuse.rs"]
+mod abuse;
+
 use std::path::Path;
 
 use tenfold::admin::METRICS;
 use tenfold::config::{Change, Example, KEYS};
+
+use abuse::{ROWS, SLOW};
 
 #[test]
 fn settings_in_the_document_are_those_of_the_table() {
@@ -32,6 +38,18 @@ fn metrics_in_the_document_are_those_of_the_table() {
         text.push_str(&format!("| `{name}` | {labels} | {} |\n", metric.help));
     }
     check("metrics", &text);
+}
+
+#[test]
+fn abuses_in_the_document_are_those_that_are_tested() {
+    let mut text = String::from("| what comes | answer |\n|---|---|\n");
+    for row in ROWS {
+        text.push_str(&format!("| {} | {} `{}` |\n", row.what, row.status, row.code));
+    }
+    for (what, answer) in SLOW {
+        text.push_str(&format!("| {what} | {answer} |\n"));
+    }
+    check("abuses", &text);
 }
 
 /// Compares what stands between the marks of `part`, or writes it there if asked to.

@@ -36,6 +36,8 @@ mod sticky;
 mod streams;
 #[path = "request/timeouts.rs"]
 mod timeouts;
+#[path = "request/told.rs"]
+mod told;
 #[path = "request/upgrades.rs"]
 mod upgrades;
 

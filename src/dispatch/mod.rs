@@ -9,6 +9,7 @@ mod counting;
 mod draining;
 mod health;
 mod hearing;
+mod held;
 mod listener;
 mod members;
 mod observe;
@@ -39,6 +40,7 @@ use crate::link::orders::{Order, Report};
 use crate::link::{Channel, Connection, Link};
 use crate::metrics::Recorder;
 use crate::policy::{Balance, Grant, ListenerId, QueueBounds, Ticket, WorkerBounds, WorkerId};
+use held::HeldLimit;
 use listener::Listener;
 pub(crate) use listener::{Bound, adopt, bind};
 use observe::{KernelCount, Observer};
@@ -161,6 +163,7 @@ struct Reactor {
     idle: Duration,
     /// Workers that were told to go, and serve until nobody can bring a request any more.
     held: BTreeSet<WorkerId>,
+    held_limit: HeldLimit,
     recorder: Rc<Recorder>,
     pulse: Arc<Pulse>,
 }
@@ -324,6 +327,7 @@ impl Reactor {
             accepting: Accepting::Yes,
             idle: settings.idle,
             held: BTreeSet::new(),
+            held_limit: HeldLimit::default(),
             recorder,
             pulse,
         };
@@ -335,6 +339,7 @@ impl Reactor {
         self.pulse.beat(now);
         self.front.keep_house(now);
         self.raise_limits(now);
+        self.watch_held_limit(now);
         for worker in self.links.keys() {
             self.end_if_idle(*worker);
         }

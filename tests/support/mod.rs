@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of the harness")]
 #![allow(clippy::disallowed_methods, reason = "only policy and shells take time as an argument")]
 
+pub(crate) mod abuse;
 mod builder;
 pub(crate) mod crowd;
 pub(crate) mod http;

@@ -10,6 +10,7 @@ use super::exchange::Request;
 use super::front::{Front, InFlight};
 use super::outcome::Reason;
 use super::pool::{Age, Upstream};
+use super::proxy_status;
 use super::reply::KeepsAlive;
 use super::retry::Failure;
 use super::stream::Stream;
@@ -262,6 +263,9 @@ async fn respond(
         let after = front.persistence(keeps, body);
         let mut with = front.response_forwarding(asked, (id, timing, after), body);
         with.set_cookie = cookie;
+        let told = front.settings.headers.proxy_status;
+        let told = told.then(|| proxy_status::of_response(head.status()));
+        with.proxy_status = told.as_deref();
         download.send(|out| forward_response(&head, &with, out));
         let _stream = if head.is_event_stream() {
             download.moved.endless.set(Endless::Yes);

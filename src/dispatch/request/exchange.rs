@@ -54,6 +54,7 @@ pub(super) async fn run(front: &Front, client: &mut Client) -> After {
     if front.is_health(&request.head) {
         return front.answer_health(client, &request).await;
     }
+    front.note_probe(&request.head);
     if let Err(end) = take_body(front, client, &mut request).await {
         return front.answer_client_end(client, &request, end).await;
     }

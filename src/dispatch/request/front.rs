@@ -17,6 +17,7 @@ use super::ending::{self, Ending};
 use super::exchange::Request;
 use super::poison::Casualties;
 use super::pool::{Counted, Pool, Upstream};
+use super::probes::Probes;
 use super::retry::{Failure, RetryBudget};
 use super::sticky::Stickiness;
 use super::stream::{Kind, Stream};
@@ -72,6 +73,7 @@ pub(in crate::dispatch) struct Front {
     in_flight: Rc<RefCell<BTreeMap<u64, Rc<Exchange>>>>,
     next_exchange: Cell<u64>,
     pub(super) ending: Ending,
+    pub(super) probes: Probes,
 }
 
 /// One request between its head and its end, for whoever asks what is going on.
@@ -162,6 +164,7 @@ impl Front {
             in_flight: Rc::default(),
             next_exchange: Cell::new(0),
             ending: Ending::default(),
+            probes: Probes::default(),
         }
     }
 

@@ -9,6 +9,7 @@ use super::client::{After, Client};
 use super::exchange::{HeadEnd, Request};
 use super::front::Front;
 use super::outcome::{Outcome, Reason};
+use super::proxy_status;
 use super::upload::ClientEnd;
 use crate::http::answer::Answer;
 use crate::http::{
@@ -43,9 +44,21 @@ impl Front {
             HeadEnd::TimedOut => Reason::HeaderTimeout,
             HeadEnd::Refused(refusal) => Reason::Refused(refusal),
         };
+        self.answer_nobody(client, reason, begun).await
+    }
+
+    /// Answers whom no request is known of.
+    async fn answer_nobody(&self, client: &mut Client, reason: Reason, begun: Instant) -> After {
         let status = reason.status();
         self.note_unread(begun, Outcome::refused(status, reason));
-        self.send(client, Asked::default(), &Answer::new(status, reason.code())).await
+        let told = self.proxy_status(reason);
+        let answer = Answer { proxy_status: told.as_deref(), ..Answer::new(status, reason.code()) };
+        self.send(client, Asked::default(), &answer).await
+    }
+
+    /// The value of `Proxy-Status` for an answer of our own, where it is wanted.
+    fn proxy_status(&self, reason: Reason) -> Option<String> {
+        self.settings.headers.proxy_status.then(|| proxy_status::of_answer(reason))
     }
 
     /// Answers a request whose body is too long before any of it is read.
@@ -56,8 +69,7 @@ impl Front {
         begun: Instant,
     ) -> After {
         let reason = Reason::of_body(fault);
-        self.note_unread(begun, Outcome::refused(reason.status(), reason));
-        self.send(client, Asked::default(), &Answer::new(reason.status(), reason.code())).await
+        self.answer_nobody(client, reason, begun).await
     }
 
     /// Answers a request whose body did not come as announced.
@@ -89,7 +101,9 @@ impl Front {
         let (low, high) = (self.settings.shed.retry_after_min, self.settings.shed.retry_after_max);
         // Jittered, or all who were turned away together come back together.
         let seconds = self.random_between(low.as_secs(), high.as_secs());
+        let told = self.proxy_status(reason);
         let mut answer = self.answer(request, (503, reason));
+        answer.proxy_status = told.as_deref();
         answer.retry_after = u32::try_from(seconds).ok();
         answer.page = self.page();
         self.note(request, Outcome::refused(503, reason));
@@ -105,7 +119,9 @@ impl Front {
     ) -> After {
         let (status, reason) = what;
         self.note(request, Outcome::refused(status, reason));
-        self.send(client, request.asked, &self.answer(request, what)).await
+        let told = self.proxy_status(reason);
+        let answer = Answer { proxy_status: told.as_deref(), ..self.answer(request, what) };
+        self.send(client, request.asked, &answer).await
     }
 
     fn answer<'a>(&'a self, request: &'a Request, what: (u16, Reason)) -> Answer<'a> {
