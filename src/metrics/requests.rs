@@ -31,7 +31,7 @@ pub enum Held {
     Client,
     /// A client's connection between two requests.
     IdleClient,
-    /// A response without end: an event stream or an exempt route.
+    /// A response without end: an event stream or an unlimited route.
     Stream,
     /// A connection that has left HTTP: a WebSocket.
     Upgrade,

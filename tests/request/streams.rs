@@ -1,8 +1,8 @@
 //! What lasts for as long as its client stays takes nobody's turn, and is bounded all the same.
 
-use super::support::http::Connection;
+use super::support::http::{self, Connection};
 use super::support::pool::request_pool;
-use super::support::{PATIENCE, Tenfold};
+use super::support::{PATIENCE, Tenfold, wait_until};
 use super::{connect, exchange_with, wait_idle, wait_in_flight};
 
 /// Opens an event stream and reads its head.
@@ -69,6 +69,38 @@ fn unlimited_routes_hold_no_place_and_spread_over_the_workers() {
         assert_eq!(connection.receive().expect("each is answered").status, 200);
     }
     wait_streams(&tenfold, &[0, 0]);
+}
+
+/// Streams and tunnels in the metrics.
+#[track_caller]
+fn wait_open(admin: u16, expected: (f64, f64)) {
+    wait_until(PATIENCE, "the metrics", || {
+        let page = http::get(admin, "/metrics").expect("a page").text();
+        let open = |kind: &str| {
+            let name = format!("tenfold_open{{kind=\"{kind}\"}} ");
+            let value = page.lines().find_map(|line| line.strip_prefix(&*name));
+            value.expect("it is shown").parse::<f64>().expect("a number")
+        };
+        ((open("stream"), open("upgrade")) == expected).then_some(())
+    });
+}
+
+#[test]
+fn metrics_count_each_stream_once_and_a_tunnel_apart() {
+    let flags = ["--admin", "127.0.0.1:0", "--set", "unlimited=[\"/*\"]"];
+    let (tenfold, port) = exchange_with(|it| it.args(flags));
+    let admin = tenfold.wait_ready(1).admin_port();
+    let mut waiting = connect(port);
+    waiting.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").expect("room");
+    let stream = events(port);
+    let mut tunnel = connect(port);
+    let ask = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: shout\r\n\r\n";
+    tunnel.send(ask).expect("room");
+    assert_eq!(tunnel.receive_head().expect("a head").0, 101);
+    assert_eq!(connect(port).get("/").expect("an answer").status, 200);
+    wait_open(admin, (2.0, 1.0));
+    drop((waiting, stream, tunnel));
+    wait_open(admin, (0.0, 0.0));
 }
 
 #[test]

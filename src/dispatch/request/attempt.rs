@@ -19,7 +19,7 @@ use super::upload::{self, ClientEnd, Uploaded};
 use crate::clock;
 use crate::dispatch::Hears;
 use crate::http::{Asked, Persistence, ResponseHead, Timing, Version, forward_response};
-use crate::metrics::{Held, InFlightState};
+use crate::metrics::InFlightState;
 use crate::policy::WorkerId;
 
 /// What one attempt at a worker came to.
@@ -183,6 +183,8 @@ async fn exchange(
         }
         Ok(Ok(Response::Upgraded { protocol, rest })) => {
             held.turn_to_stream();
+            // A tunnel has a count of its own.
+            entry.end_stream();
             entry.is(InFlightState::Upgraded);
             // Boxed, so that not every exchange carries the buffers of a tunnel.
             Box::pin(tunnelled(front, client, upstream, (protocol, rest))).await
@@ -267,15 +269,14 @@ async fn respond(
         let told = told.then(|| proxy_status::of_response(head.status()));
         with.proxy_status = told.as_deref();
         download.send(|out| forward_response(&head, &with, out));
-        let _stream = if head.is_event_stream() {
+        if head.is_event_stream() {
             download.moved.endless.set(Endless::Yes);
             entry.is(InFlightState::Streaming);
             held.turn_to_stream();
-            Some(front.recorder.hold(Held::Stream))
+            entry.count_stream();
         } else {
             entry.is(InFlightState::Responding);
-            None
-        };
+        }
         let reuse = head.keeps_alive().then(|| keep_alive_hint(&head));
         let status = head.status();
         let rest = download.body(head.body()).await?;

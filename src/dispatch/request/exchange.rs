@@ -215,11 +215,15 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
         let worker = place.worker();
         request.leased = Some(leased);
         entry.at(worker);
+        if asking.how_long == HowLong::Unlimited {
+            entry.count_stream();
+        }
         match attempt(front, client, request, (&mut place, leased, &entry)).await {
             Attempt::Answered(answered) => {
                 front.succeeded(worker);
                 // The worker has finished, whatever the client has taken by now.
                 drop(place);
+                entry.end_stream();
                 return finish(front, client, request, answered).await;
             }
             Attempt::Failed { failure, reason } => {
@@ -228,6 +232,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                     front.lost(now, worker, &request.head);
                 }
                 front.note_failure(now, place, (failure, client.listener));
+                entry.end_stream();
                 let allowed = may_repeat(failure, request.replay(asking.lost))
                     && front.may_retry(now, failure);
                 if !allowed {

@@ -95,6 +95,9 @@ pub(super) struct InFlight {
     number: u64,
     exchange: Rc<Exchange>,
     all: Rc<RefCell<BTreeMap<u64, Rc<Exchange>>>>,
+    recorder: Rc<Recorder>,
+    /// While it counts as a stream.
+    stream: RefCell<Option<Holding>>,
 }
 
 impl Exchange {
@@ -263,7 +266,13 @@ impl Front {
             forsaken: Notify::new(),
         });
         self.in_flight.borrow_mut().insert(number, Rc::clone(&exchange));
-        InFlight { number, exchange, all: Rc::clone(&self.in_flight) }
+        InFlight {
+            number,
+            exchange,
+            all: Rc::clone(&self.in_flight),
+            recorder: Rc::clone(&self.recorder),
+            stream: RefCell::default(),
+        }
     }
 
     /// The requests in flight, oldest first, for people.
@@ -388,6 +397,17 @@ impl InFlight {
     /// It has come this far.
     pub(super) fn is(&self, state: InFlightState) {
         self.exchange.state.set(state);
+    }
+
+    /// Counts it as a stream from now on, once, whether its route or its response says so.
+    pub(super) fn count_stream(&self) {
+        let mut stream = self.stream.borrow_mut();
+        stream.get_or_insert_with(|| self.recorder.hold(Held::Stream));
+    }
+
+    /// It holds no stream any more.
+    pub(super) fn end_stream(&self) {
+        self.stream.take();
     }
 
     /// Returns when the worker that has it hangs and the client is to be let go.
