@@ -27,7 +27,9 @@ impl Pulse {
     /// The thread goes round.
     pub fn beat(&self, now: Instant) {
         let since = now.saturating_duration_since(self.epoch).as_millis();
-        self.beat_ms.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+        // A beat within the first millisecond is one, too.
+        let stamp = u64::try_from(since).unwrap_or(u64::MAX).max(1);
+        self.beat_ms.store(stamp, Ordering::Relaxed);
     }
 
     /// Another number after every beat (a millisecond apart); 0 before the first.
@@ -58,5 +60,14 @@ mod tests {
         assert_eq!(pulse.age(after(6)), Duration::from_secs(2));
         assert_eq!(pulse.age(start), Duration::ZERO);
         assert_eq!(pulse.stamp(), 4_000);
+    }
+
+    #[test]
+    fn a_beat_at_the_very_beginning_is_told_from_none() {
+        let start = now();
+        let pulse = Pulse::new(start);
+        assert_eq!(pulse.stamp(), 0);
+        pulse.beat(start);
+        assert_eq!(pulse.stamp(), 1);
     }
 }
