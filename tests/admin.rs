@@ -112,6 +112,25 @@ fn metrics_count_connections_and_restarts() {
 }
 
 #[test]
+fn saturation_is_above_1_when_requests_wait() {
+    let args = ["-n", "1", "--limit", "2", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let tenfold = Tenfold::builder().node(22).args(args).app(["node", "apps/http.js"]).start();
+    let status = tenfold.wait_ready(1);
+    let (port, name) = (status.admin_port(), "tenfold_saturation_ratio");
+    assert!(metrics(port).value(name, &[]) < 0.1);
+    let app: SocketAddr = status.listeners[0].address.parse().expect("an address");
+    let ask = |_| {
+        let mut connection = http::Connection::open(app.port()).expect("it accepts");
+        connection.send(b"GET /slow?ms=60000 HTTP/1.1\r\nHost: a\r\n\r\n").expect("it reads");
+        connection
+    };
+    let _clients: Vec<http::Connection> = (0..3).map(ask).collect();
+    wait_until(PATIENCE, "two under way and one waiting", || {
+        (metrics(port).value(name, &[]) == 1.5).then_some(())
+    });
+}
+
+#[test]
 fn a_node_worker_shows_its_heap_and_its_loop() {
     let args = ["-n", "1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
     let tenfold = Tenfold::builder().node(22).args(args).app(["node", "apps/http.js"]).start();

@@ -7,7 +7,7 @@ use super::exposition::{Page, Value};
 use crate::clock;
 use crate::metrics::Code;
 use crate::policy::Shed;
-use crate::supervisor::request::{Facts, WorkerStatus};
+use crate::supervisor::request::{Facts, Status, WorkerStatus};
 use crate::sys::usage::{self, CgroupUsage};
 use crate::sys::{limits, process};
 
@@ -32,6 +32,7 @@ fn pool(page: &mut Page, Facts { status, dropped, restarts, .. }: &Facts) {
     page.count("tenfold_uptime_seconds", &[], status.uptime_s);
     page.count("tenfold_workers", &[], status.totals.workers as u64);
     page.count("tenfold_workers_ready", &[], status.totals.ready as u64);
+    page.number("tenfold_saturation_ratio", &[], saturation(status));
     for (reason, count) in restarts.by_reason() {
         page.count("tenfold_restarts", &[reason], count);
     }
@@ -43,6 +44,23 @@ fn pool(page: &mut Page, Facts { status, dropped, restarts, .. }: &Facts) {
     page.count("tenfold_panics", &[], status.totals.panics);
     page.count("tenfold_log_lines_dropped", &["own"], dropped.own);
     page.count("tenfold_log_lines_dropped", &["workers"], dropped.workers);
+}
+
+/// What requests and connections make of their bounds, whichever is fuller: one number to scale by.
+fn saturation(status: &Status) -> f64 {
+    let waiting = |mode: &str| -> u64 {
+        let listeners = status.listeners.iter().filter(|listener| listener.mode == mode);
+        listeners.map(|listener| listener.queue.length as u64).sum()
+    };
+    let ready = || status.workers.iter().filter(|worker| worker.state == "ready");
+    let sum = |of: fn(&WorkerStatus) -> u32| ready().map(|worker| u64::from(of(worker))).sum();
+    let part = |held: u64, bound: u64| match (held, bound) {
+        (held, 0) => f64::from(u8::from(held > 0)),
+        (held, bound) => held as f64 / bound as f64,
+    };
+    let requests = part(waiting("request") + sum(|it| it.in_flight), sum(|it| it.limit));
+    let connections = part(waiting("connection") + sum(|it| it.open), sum(|it| it.max_connections));
+    requests.max(connections)
 }
 
 /// One series per slot: where two workers share one for a while (one drains, one starts), what they

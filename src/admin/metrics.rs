@@ -64,6 +64,11 @@ pub static METRICS: &[Metric] = &[
     gauge("tenfold_uptime_seconds", &[], "Since the master started"),
     gauge("tenfold_workers", &[], "Slots"),
     gauge("tenfold_workers_ready", &[], "Workers that serve"),
+    gauge(
+        "tenfold_saturation_ratio",
+        &[],
+        "What is under way and waits, of what the ready workers may hold; above 1 something waits",
+    ),
     counter("tenfold_restarts", REASON, "Restarts, by how the worker before had ended"),
     counter("tenfold_recycles", REASON, "Workers replaced that could have gone on"),
     counter("tenfold_stalls", &[], "How often a worker's heartbeat was late"),

@@ -8,6 +8,7 @@
 
 pub(crate) mod abuse;
 mod builder;
+pub(crate) mod container;
 pub(crate) mod crowd;
 pub(crate) mod http;
 pub(crate) mod node;
