@@ -129,7 +129,7 @@ fn a_unit_is_ready_with_its_workers_and_stops_without_a_failed_request() {
     systemd.ctl(&["stop", "app.service"]);
     assert_eq!(systemd.property("app.service", "Result"), "success");
     assert_eq!(systemd.property("app.service", "ActiveState"), "inactive");
-    assert!(!systemd.output().contains("\"level\":\"WARN\""), "{}", systemd.output());
+    assert!(!systemd.output().contains("\"level\":\"warn\""), "{}", systemd.output());
 }
 
 #[test]
@@ -252,5 +252,5 @@ fn the_shipped_unit_serves_as_hardened_as_it_is() {
     systemd.run(&[BINARY, "status", "--name", "shop"]).expect("root may ask every instance");
     systemd.ctl(&["stop", "tenfold.service"]);
     assert_eq!(systemd.property("tenfold.service", "Result"), "success");
-    assert!(!systemd.output().contains("\"level\":\"WARN\""), "{}", systemd.output());
+    assert!(!systemd.output().contains("\"level\":\"warn\""), "{}", systemd.output());
 }
