@@ -4,35 +4,16 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 
 use support::http;
+use support::native::example;
 use support::pool::{demo_pool, in_connection_mode};
 use support::{Builder, PATIENCE, free_port, processes};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-/// The SDK's echo example, built as any user would.
-fn echo_example() -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .current_dir(ROOT)
-        .args(["build", "--quiet", "--locked", "--workspace", "--example", "echo"])
-        .arg("--message-format=json")
-        .stdin(Stdio::null())
-        .output()
-        .expect("cargo starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout);
-    let executable = text.lines().find_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        (message["target"]["name"] == "echo")
-            .then(|| message["executable"].as_str().map(PathBuf::from))?
-    });
-    executable.unwrap_or_else(|| panic!("no executable in {text}"))
-}
 
 fn native_pool(command: &[&Path], workers: usize) -> (Builder, u16) {
     let port = free_port();
@@ -100,7 +81,7 @@ fn is_open(stream: &mut TcpStream) -> bool {
 
 #[test]
 fn rust_sdk_workers_serve() {
-    check_echo_pool(native_pool(&[&echo_example()], 3));
+    check_echo_pool(native_pool(&[&example("echo")], 3));
 }
 
 #[test]
@@ -125,7 +106,7 @@ fn check_refusals((builder, port): (Builder, u16)) {
 
 #[test]
 fn refused_connections_of_rust_sdk_workers_are_served_in_turn() {
-    check_refusals(native_pool(&[&echo_example()], 2));
+    check_refusals(native_pool(&[&example("echo")], 2));
 }
 
 #[test]

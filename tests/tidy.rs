@@ -96,11 +96,12 @@ fn lines_fit() {
 #[test]
 fn files_hold_one_concept() {
     let mut found = Vec::new();
-    for source in shipped() {
-        let lines = source.shipped().lines().count();
+    for source in rust() {
+        let lines = if source.is_test() { source.text.as_str() } else { source.shipped() };
+        let lines = lines.lines().count();
         let excepted = LONG_FILES.iter().any(|(path, _)| *path == source.path);
         if lines > FILE_LINES && !excepted {
-            found.push(format!("{}: {lines} lines without its tests", source.path));
+            found.push(format!("{}: {lines} lines without tests", source.path));
         } else if lines <= FILE_LINES && excepted {
             found.push(format!("{}: needs no exception any more", source.path));
         }

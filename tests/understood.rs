@@ -18,11 +18,10 @@ mod generator;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use answers::Answer;
+use support::native::example;
 use support::pool::request_pool;
 use support::{Builder, PATIENCE, Tenfold, free_port};
 
@@ -69,7 +68,7 @@ impl Pool {
         let listen = format!("127.0.0.1:{port}");
         let flags = ["--mode", "request", "--workers", "1", "--dialect", "native"];
         let builder = Tenfold::builder().args(flags).args(["--listen", &listen]);
-        Self::start((builder.app([example()]), port))
+        Self::start((builder.app([example("understood")]), port))
     }
 
     /// What the bytes and an honest end are answered with.
@@ -92,25 +91,6 @@ impl Pool {
         }
         answers
     }
-}
-
-/// Our SDK's worker, built as any user would.
-fn example() -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--locked", "--example", "understood"])
-        .arg("--message-format=json")
-        .stdin(Stdio::null())
-        .output()
-        .expect("cargo starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout);
-    let executable = text.lines().find_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        (message["target"]["name"] == "understood")
-            .then(|| message["executable"].as_str().map(PathBuf::from))?
-    });
-    executable.unwrap_or_else(|| panic!("no executable in {text}"))
 }
 
 /// The first seed, how many inputs at most, and how long to go on.

@@ -3,6 +3,8 @@
 mod behaviours;
 mod interleavings;
 mod model;
+mod sidelines;
 mod simulation;
+mod table;
 mod waits;
 mod wishes;

@@ -226,7 +226,7 @@ impl Model {
         found
     }
 
-    /// Fails unless `balance` counts the same, and nobody waits who could be served.
+    /// Fails unless `balance` counts the same, nobody waits who could be served, and it wakes in time.
     pub(super) fn compare(&self, balance: &Balance) {
         assert_eq!(balance.workers().count(), self.workers.len());
         for (&id, worker) in &self.workers {
@@ -247,10 +247,14 @@ impl Model {
             let stuck = listener.waiters.iter().find(|waiter| self.can_serve(id, waiter));
             assert_eq!(stuck, None, "somebody could serve it: {view:?}");
         }
+        if let Some(due) = self.due() {
+            let deadline = balance.deadline().expect("something is due some day");
+            assert!(deadline <= due, "the deadline is late");
+        }
     }
 
     /// The earliest moment at which something is due.
-    pub(super) fn due(&self) -> Option<Instant> {
+    fn due(&self) -> Option<Instant> {
         let ages = self.listeners.values().flat_map(|listener| {
             let timeout = listener.bounds.timeout;
             listener.waiters.iter().map(move |waiter| waiter.0 + timeout)

@@ -44,7 +44,6 @@ fn simulate(random: SplitMix64, manners: Manners, events: u32) {
     for _ in 0..events {
         simulation.step();
         simulation.model.compare(&simulation.balance);
-        simulation.check_deadline();
     }
     simulation.wind_down();
 }
@@ -81,13 +80,13 @@ impl Simulation {
         match self.random.below(46) {
             0 => self.join(),
             1 => self.lose_worker(),
-            2 => self.unready(),
+            2 => self.with_worker(Self::unready),
             3 => self.with_worker(|it, id| {
                 it.worker(id).standing = Standing::Draining;
                 let grants = it.balance.drain(it.now, id);
                 it.settle(grants);
             }),
-            4 => self.stall(),
+            4 => self.with_worker(Self::stall),
             5 => self.with_worker(Self::rebound),
             6 => self.with_worker(Self::toggle_service),
             7 => self.reopen(),
@@ -98,7 +97,7 @@ impl Simulation {
             26..36 => self.answer(),
             36..39 => self.stream(),
             39 => self.with_worker(Self::pause),
-            40 => self.eject(),
+            40 => self.with_worker(Self::eject),
             _ => self.with_worker(Self::report),
         }
     }
@@ -160,8 +159,7 @@ impl Simulation {
         assert!(self.balance.release(self.now, id).is_empty(), "a late release does nothing");
     }
 
-    fn unready(&mut self) {
-        let Some(id) = self.any_worker() else { return };
+    fn unready(&mut self, id: WorkerId) {
         let worker = self.worker(id);
         if worker.standing == Standing::Ready {
             worker.standing = Standing::Starting;
@@ -179,16 +177,14 @@ impl Simulation {
         }
     }
 
-    fn stall(&mut self) {
-        let Some(id) = self.any_worker() else { return };
+    fn stall(&mut self, id: WorkerId) {
         let stalled = if self.random.below(3) == 0 { Stalled::Yes } else { Stalled::No };
         self.worker(id).stalled = stalled;
         let grants = self.balance.set_stalled(self.now, id, stalled);
         self.settle(grants);
     }
 
-    fn eject(&mut self) {
-        let Some(id) = self.any_worker() else { return };
+    fn eject(&mut self, id: WorkerId) {
         let until = self.now + Duration::from_millis(1 + self.random.below(100));
         self.worker(id).ejected = Some(until);
         let grants = self.balance.eject(self.now, id, until);
@@ -420,13 +416,6 @@ impl Simulation {
     fn settle(&mut self, grants: Vec<Grant>) {
         self.model.end_refusals(self.now);
         grants.into_iter().for_each(|grant| self.model.grant_waiter(grant));
-    }
-
-    fn check_deadline(&self) {
-        if let Some(due) = self.model.due() {
-            let deadline = self.balance.deadline().expect("something is due some day");
-            assert!(deadline <= due, "the deadline is late");
-        }
     }
 
     /// Everybody finishes; then nothing may be counted anywhere.

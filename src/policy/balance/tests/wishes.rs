@@ -1,8 +1,8 @@
 //! Who comes for one worker, who avoids one, and what lasts for as long as its client stays.
 
 use super::super::*;
-use super::behaviours::Do::*;
-use super::behaviours::check;
+use super::table::Do::*;
+use super::table::check;
 
 const ONLY_1: Wish = Wish::Only(WorkerId(1));
 const NOT_1: Wish = Wish::Not(WorkerId(1));
