@@ -4,15 +4,9 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use super::Reactor;
+use super::request::{NAMED_MAX, name_of};
 use crate::link::orders::{Clients, Forsaken};
 use crate::policy::{Stalled, WorkerId};
-
-/// How many of its requests the evidence on a hung worker names: the one that it hangs on is
-/// among the oldest.
-const NAMED_MAX: usize = 5;
-
-/// A path longer than this fills the line.
-const PATH_CHARS_MAX: usize = 100;
 
 impl Reactor {
     /// Its heartbeat is late, or there again.
@@ -36,7 +30,8 @@ impl Reactor {
         );
     }
 
-    /// `3 requests: 12.1 s GET /p/1; 9.0 s POST /cart`, the oldest first, without queries.
+    /// `3 requests: 12.1 s GET /p/1; 9.0 s POST /cart`: the one that it hangs on is among the
+    /// oldest.
     fn oldest_of(&self, now: Instant, worker: WorkerId) -> String {
         let in_flight = self.front.in_flight();
         let mut its: Vec<_> =
@@ -45,18 +40,11 @@ impl Reactor {
         let mut text = format!("{} requests", its.len());
         for (place, exchange) in its.iter().take(NAMED_MAX).enumerate() {
             let age = now.saturating_duration_since(exchange.since);
-            let method = shown(exchange.method());
-            let path = shown(exchange.path());
+            let name = name_of(exchange.head());
             let mark = if place == 0 { ':' } else { ';' };
             // Writing to a String cannot fail.
-            let _ = write!(text, "{mark} {:.1} s {method} {path}", age.as_secs_f64());
+            let _ = write!(text, "{mark} {:.1} s {name}", age.as_secs_f64());
         }
         text
     }
-}
-
-/// Nothing that a terminal acts on, and not more than fits.
-fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.chars().filter(|c| !c.is_control()).take(PATH_CHARS_MAX).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use super::request::name_of;
 use super::{Reactor, Timer};
 use crate::policy::Standing;
 
@@ -65,13 +66,8 @@ impl Reactor {
         let mut text = format!("queue {length}/{max}; {full}/{all} workers at limit {limit}");
         if let Some((_, oldest)) = self.front.in_flight().first_key_value() {
             // Writing to a String cannot fail.
-            let _ = write!(
-                text,
-                "; longest {}s {} {}",
-                now.saturating_duration_since(oldest.since).as_secs(),
-                String::from_utf8_lossy(oldest.method()),
-                String::from_utf8_lossy(oldest.path()),
-            );
+            let age = now.saturating_duration_since(oldest.since).as_secs();
+            let _ = write!(text, "; longest {age}s {}", name_of(oldest.head()));
         }
         text
     }

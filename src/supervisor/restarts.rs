@@ -16,13 +16,12 @@ pub(crate) struct Restarts {
 }
 
 /// Every reason to replace a worker that could go on, and its word.
-const RECYCLED: [(Why, &str); 6] = [
+const RECYCLED: [(Why, &str); 5] = [
     (Why::Asked, "asked"),
     (Why::MaxRequests, "max_requests"),
     (Why::MaxAge, "max_age"),
     (Why::MemorySoft, "memory_soft"),
     (Why::RedLine, "red_line"),
-    (Why::Stalled, "stalled"),
 ];
 
 impl Restarts {

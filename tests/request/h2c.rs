@@ -4,12 +4,13 @@ use std::future::poll_fn;
 use std::process::Command;
 use std::time::Instant;
 
+use ::http::{Request, StatusCode};
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::{Request, StatusCode};
 use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
+use super::support::http;
 use super::support::pool::request_pool;
 use super::support::{PATIENCE, Tenfold};
 use super::{Echo, connect, echo, exchange, exchange_with, send, wait_idle};
@@ -97,12 +98,22 @@ fn h2load_gets_every_answer() {
 
 /// Does what `work` says with a client of its own runtime.
 fn with_client<T>(port: u16, work: impl AsyncFnOnce(SendRequest<Bytes>) -> T) -> T {
+    with_client_of(port, &h2::client::Builder::new(), work)
+}
+
+/// The same with settings.
+fn with_client_of<T>(
+    port: u16,
+    settings: &h2::client::Builder,
+    work: impl AsyncFnOnce(SendRequest<Bytes>) -> T,
+) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime has all it needs");
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("it accepts");
-        let (client, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+        let (client, connection) =
+            settings.handshake::<_, Bytes>(socket).await.expect("it speaks HTTP/2");
         let mut driver = JoinSet::new();
         driver.spawn_local(async move {
             // How it ends is what the test looks at, on its streams.
@@ -189,6 +200,34 @@ fn client_that_resets_without_end_is_sent_away_and_harms_nobody() {
     assert!(opened < 20_000, "{opened}");
     wait_idle(&tenfold);
     assert_eq!(connect(port).get("/").expect("an answer").status, 200);
+}
+
+#[test]
+fn client_that_never_opens_its_window_loses_the_stream_and_not_the_connection() {
+    let flags = ["--admin", "127.0.0.1:0", "--set", "timeouts.response_idle=300ms"];
+    let (tenfold, port) = exchange_with(|it| it.args(flags));
+    let admin = tenfold.wait_ready(1).admin_port();
+    let mut settings = h2::client::Builder::new();
+    settings.initial_window_size(0);
+    with_client_of(port, &settings, async |client| {
+        // One that fits where it waits for the client, and one that does not.
+        for path in ["/bytes?count=10", "/bytes?count=300000"] {
+            let answer = open(&client, path).await.expect("it takes the stream");
+            let mut answer = answer.await.expect("a head needs no window");
+            assert_eq!(answer.status(), StatusCode::OK);
+            let end = answer.body_mut().data().await.expect("no orderly end");
+            let reason = end.map_err(|error| error.reason());
+            assert_eq!(reason, Err(Some(h2::Reason::CANCEL)), "{path}");
+        }
+        let empty = open(&client, "/status?code=204").await.expect("it takes the stream");
+        assert_eq!(empty.await.expect("it needs no window").status(), StatusCode::NO_CONTENT);
+    });
+    wait_idle(&tenfold);
+    let page = http::get(admin, "/metrics").expect("it answers").text();
+    let name = "tenfold_request_failures_total{kind=\"abort\",reason=\"client_gone\"} ";
+    let gone = page.lines().find_map(|line| line.strip_prefix(name));
+    // What fits is sent as far as the front can tell, as into the socket of an HTTP/1 client.
+    assert_eq!(gone, Some("1"), "{page}");
 }
 
 #[test]

@@ -44,6 +44,26 @@ fn slow_head_gets_a_408_however_often_a_byte_comes() {
 }
 
 #[test]
+fn head_that_begins_like_http2_has_no_more_time_than_others() {
+    let (_tenfold, port) = exchange_with(|it| it.args(["--set", "timeouts.header_read=3s"]));
+    let begin = |letter: &[u8]| {
+        let mut client = raw(port);
+        client.write_all(letter).expect("room");
+        client
+    };
+    let answered = |mut client: TcpStream| {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an answer and the end");
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        Instant::now()
+    };
+    let (like_http2, other) = (begin(b"P"), begin(b"G"));
+    let first = answered(other);
+    let apart = answered(like_http2) - first;
+    assert!(apart < Duration::from_millis(1500), "{apart:?}");
+}
+
+#[test]
 fn body_that_stops_gets_a_408_before_and_after_a_worker_has_it() {
     let flags = ["--set", "timeouts.body_idle=300ms", "--set", "limits.request_buffer=1KiB"];
     let (tenfold, port) = exchange_with(|it| it.args(flags));

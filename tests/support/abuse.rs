@@ -148,7 +148,7 @@ pub(crate) const SLOW: &[(&str, &str)] = &[
     (
         "a client that reads slowly",
         "its response is held within `limits.response_buffer` and the total; cut after a pause of \
-         `timeouts.response_idle`",
+         `timeouts.response_idle`; of HTTP/2, its stream is reset with `CANCEL`",
     ),
     (
         "a connection that never asks",

@@ -93,17 +93,18 @@ pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
             Wanted::No => return,
         }
     }
-    if client.speaks_http2(&front).await {
+    let begun = clock::now();
+    if client.speaks_http2(&front, begun).await {
         Box::pin(h2::serve(front, client, open)).await;
     } else {
-        requests(&front, client).await;
+        requests(&front, client, begun).await;
     }
 }
 
 /// Serves a client of which it is known that it speaks HTTP/1.
 pub(super) async fn serve_requests(front: Rc<Front>, arrival: Arrival) {
     if let Some((client, _open)) = meet(&front, arrival).await {
-        requests(&front, client).await;
+        requests(&front, client, clock::now()).await;
     }
 }
 
@@ -132,26 +133,29 @@ async fn meet(front: &Front, arrival: Arrival) -> Option<(Client, OpenClient)> {
     Some((client, open))
 }
 
-/// Serves request after request.
-async fn requests(front: &Front, mut client: Client) {
+/// Serves request after request; the first one has `begun`, unless nothing of it was read yet.
+async fn requests(front: &Front, mut client: Client, mut begun: Instant) {
     let mut patience = front.settings.timeouts.header_read;
     loop {
         if client.unread.is_empty() {
             match client.is_wanted(front, patience).await {
-                Wanted::Yes => {}
+                Wanted::Yes => begun = clock::now(),
                 // Its next request may be on its way: no reset for it.
                 Wanted::NoMore => return client.linger(front).await,
                 Wanted::No => return,
             }
         }
         // Boxed, so that an idle connection does not carry the size of a busy one.
-        match Box::pin(exchange::run(front, &mut client)).await {
+        match Box::pin(exchange::run(front, &mut client, begun)).await {
             After::KeepAlive => patience = front.settings.timeouts.keep_alive,
             After::Close => return client.linger(front).await,
             After::Gone => return,
         }
         if client.unread.is_empty() {
             client.unread = Vec::new();
+        } else {
+            // The next one came along with it.
+            begun = clock::now();
         }
     }
 }
@@ -192,9 +196,10 @@ impl Client {
         fill(front, (&self.stream, &mut self.unread), deadline).await
     }
 
-    /// Whether its first bytes are the preface of HTTP/2, waited for as long as for any head.
-    async fn speaks_http2(&mut self, front: &Front) -> bool {
-        let deadline = clock::now() + front.settings.timeouts.header_read;
+    /// Whether its first bytes are the preface of HTTP/2. Its time is that of a head which has
+    /// `begun` then: the preface and many a method begin with the same letter.
+    async fn speaks_http2(&mut self, front: &Front, begun: Instant) -> bool {
+        let deadline = begun + front.settings.timeouts.header_read;
         loop {
             match Preface::of(&self.unread) {
                 Preface::Http1 => return false,

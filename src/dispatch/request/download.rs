@@ -9,10 +9,11 @@ use super::body::write_chunk;
 use super::budget::{FREE_BYTES, Share};
 use super::front::{Front, SCRATCH};
 use super::stream::Stream;
+use super::unframe::{Piece, Unframed};
 use crate::clock;
 use crate::http::{
-    Asked, BadResponse, Chunk, Chunked, Parsed, Refusal, ResponseBody, ResponseHead,
-    ResponseReader, Version, write_end,
+    Asked, BadResponse, Parsed, Refusal, ResponseBody, ResponseHead, ResponseReader, Version,
+    write_end,
 };
 
 /// What is kept of a response: how far it got, and what the client has not taken yet.
@@ -365,16 +366,8 @@ fn fault_of(error: &io::Error) -> Fault {
 /// Knows where a response's body ends, and frames it as the client's version demands.
 #[derive(Debug)]
 struct Framer {
-    from: From,
+    from: Unframed,
     to: To,
-}
-
-#[derive(Debug)]
-enum From {
-    Done,
-    Length(u64),
-    Chunked(Box<Chunked>),
-    UntilClose,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -386,79 +379,41 @@ enum To {
 
 impl Framer {
     fn new(body: ResponseBody, version: Version) -> Self {
-        let chunks = if version == Version::Http11 { To::Chunks } else { To::Plain };
-        match body {
-            ResponseBody::None | ResponseBody::Length(0) => {
-                Self { from: From::Done, to: To::Plain }
-            }
-            ResponseBody::Length(length) => Self { from: From::Length(length), to: To::Plain },
-            ResponseBody::Chunked => Self { from: From::Chunked(Box::default()), to: chunks },
-            ResponseBody::UntilClose => Self { from: From::UntilClose, to: chunks },
-        }
+        let to = match (body, version) {
+            (ResponseBody::Chunked | ResponseBody::UntilClose, Version::Http11) => To::Chunks,
+            (ResponseBody::Chunked | ResponseBody::UntilClose, Version::Http10)
+            | (ResponseBody::None | ResponseBody::Length(_), _) => To::Plain,
+        };
+        Self { from: Unframed::new(body), to }
     }
 
     fn is_done(&self) -> bool {
-        matches!(self.from, From::Done)
+        self.from.is_done()
     }
 
     /// Whether the next `count` bytes may go to the client unseen.
     fn passes(&self, count: usize) -> bool {
         match self.from {
-            From::Length(left) => count as u64 <= left,
-            From::UntilClose => self.to == To::Plain,
-            From::Done | From::Chunked(_) => false,
+            Unframed::Length(left) => count as u64 <= left,
+            Unframed::UntilClose => self.to == To::Plain,
+            Unframed::Done | Unframed::Chunked(_) => false,
         }
     }
 
     /// These many bytes went to the client unseen.
     fn skip(&mut self, count: usize) {
-        if let From::Length(left) = &mut self.from {
-            *left -= count as u64;
-            if *left == 0 {
-                self.from = From::Done;
-            }
-        }
+        self.from.skip(count);
     }
 
     /// Frames bytes of the body. What comes after its end is dropped: the worker answers nothing
     /// that was not asked.
-    fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
-        match &mut self.from {
-            From::Done => {}
-            From::Length(left) => {
-                let fits = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                out.extend_from_slice(&bytes[..fits]);
-                self.skip(fits);
-            }
-            From::UntilClose if bytes.is_empty() => {}
-            From::UntilClose => match self.to {
-                To::Plain => out.extend_from_slice(bytes),
-                To::Chunks => write_chunk(out, bytes),
-            },
-            From::Chunked(_) => return self.feed_chunks(bytes, out),
-        }
-        Ok(())
-    }
-
-    fn feed_chunks(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
-        let mut used = 0;
-        while let From::Chunked(chunked) = &mut self.from {
-            match chunked.next(&bytes[used..])? {
-                Chunk::Incomplete => break,
-                Chunk::Data { skip, length } => {
-                    let data = &bytes[used + skip..used + skip + length];
-                    match self.to {
-                        To::Plain => out.extend_from_slice(data),
-                        To::Chunks => write_chunk(out, data),
-                    }
-                    used += skip + length;
-                }
-                Chunk::End { trailers, .. } => {
-                    if self.to == To::Chunks {
-                        write_end(&trailers, out);
-                    }
-                    self.from = From::Done;
-                }
+    fn feed(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        while !bytes.is_empty() && !self.is_done() {
+            match (self.from.next(&mut bytes)?, self.to) {
+                (Piece::Nothing, _) | (Piece::End(_), To::Plain) => {}
+                (Piece::Data(data), To::Plain) => out.extend_from_slice(data),
+                (Piece::Data(data), To::Chunks) => write_chunk(out, data),
+                (Piece::End(trailers), To::Chunks) => write_end(&trailers, out),
             }
         }
         Ok(())
@@ -466,15 +421,10 @@ impl Framer {
 
     /// The worker's connection ended. Returns what that adds, or none if it ended too early.
     fn end(&mut self) -> Option<&'static [u8]> {
-        match self.from {
-            From::UntilClose => {
-                self.from = From::Done;
-                Some(match self.to {
-                    To::Plain => b"",
-                    To::Chunks => b"0\r\n\r\n",
-                })
-            }
-            From::Done | From::Length(_) | From::Chunked(_) => None,
-        }
+        let last: &[u8] = match self.to {
+            To::Plain => b"",
+            To::Chunks => b"0\r\n\r\n",
+        };
+        self.from.end().then_some(last)
     }
 }

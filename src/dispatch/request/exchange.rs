@@ -40,9 +40,8 @@ pub(super) struct Request {
     named: usize,
 }
 
-/// Serves the next request of a client.
-pub(super) async fn run(front: &Front, client: &mut Client) -> After {
-    let begun = clock::now();
+/// Serves the next request of a client, whose first byte was there when it had `begun`.
+pub(super) async fn run(front: &Front, client: &mut Client, begun: Instant) -> After {
     let head = match read_head(front, client, begun).await {
         Ok(head) => head,
         Err(end) => return front.answer_unread(client, end, begun).await,

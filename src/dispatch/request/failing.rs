@@ -12,6 +12,10 @@ use crate::policy::WorkerId;
 impl Front {
     /// A worker failed an exchange; after enough of them in a row it gets nothing for a while.
     pub(super) fn failed(&self, now: Instant, worker: WorkerId) {
+        // One that is gone is remembered by nobody who would forget it again.
+        if self.desk.balance().worker(worker).is_none() {
+            return;
+        }
         let Some(until) = self.ejections.borrow_mut().failed(now, worker) else {
             return;
         };
@@ -46,5 +50,58 @@ impl Front {
             exchange.worker.get() == Some(worker) && exchange.state.get() == InFlightState::Waiting
         });
         waiting.inspect(|exchange| exchange.let_go()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::num::NonZeroU32;
+    use std::path::Path;
+    use std::rc::{Rc, Weak};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::cli::{self, Invocation};
+    use crate::config::Environment;
+    use crate::dispatch::request::FrontSettings;
+    use crate::dispatch::request::desk::Desk;
+    use crate::policy::{Balance, WorkerBounds};
+
+    /// A front without reactor, and the balance of its desk.
+    fn front() -> (Front, Arc<Mutex<Balance>>) {
+        let nothing: [(OsString, OsString); 0] = [];
+        let words = ["tenfold", "demo"].map(OsString::from);
+        let parsed = cli::parse(words, &Environment::new(nothing), Path::new("/"));
+        let config = match parsed.expect("defaults are valid").invocation {
+            Invocation::Demo(config) => config,
+            other => panic!("demo is {other:?}"),
+        };
+        let settings = FrontSettings {
+            request: config.request.clone(),
+            max_clients: 1,
+            ejection: config.workers.health.ejection(),
+            seed: 1,
+        };
+        let balance = Arc::new(Mutex::new(Balance::new()));
+        let desk = Rc::new(Desk::new(Arc::clone(&balance), Rc::default()));
+        let (recorder, _) = crate::metrics::requests(&[], &[]);
+        (Front::new(settings, (desk, Rc::new(recorder)), Weak::new()), balance)
+    }
+
+    #[test]
+    fn failures_of_a_worker_that_is_gone_are_not_kept() {
+        let (front, balance) = front();
+        let (now, worker) = (clock::now(), WorkerId(1));
+        let bounds = WorkerBounds { limit: NonZeroU32::MIN, max_connections: NonZeroU32::MIN };
+        balance.lock().expect("nobody panicked").add_worker(worker, bounds);
+        front.failed(now, worker);
+        assert!(!front.ejections.borrow().is_empty(), "it lives, and has failed");
+        let grants = balance.lock().expect("nobody panicked").remove_worker(now, worker);
+        assert!(grants.is_empty());
+        front.forget_worker(worker);
+        // What it held ends later than it.
+        front.failed(now, worker);
+        assert!(front.ejections.borrow().is_empty());
     }
 }

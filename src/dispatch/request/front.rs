@@ -102,7 +102,7 @@ pub(super) struct InFlight {
 
 impl Exchange {
     /// The head of its request.
-    pub(super) fn head(&self) -> &RequestHead {
+    pub(in crate::dispatch) fn head(&self) -> &RequestHead {
         &self.head
     }
 
@@ -281,8 +281,9 @@ impl Front {
         let shown = |exchange: &Rc<Exchange>| metrics::InFlight {
             worker: exchange.worker.get(),
             age: now.saturating_duration_since(exchange.since),
-            method: text(exchange.method()),
-            target: text(exchange.path()),
+            method: text(exchange.head.method()),
+            // Without the query, which may hold secrets.
+            target: text(exchange.head.path()),
             client: exchange.client,
             state: exchange.state.get(),
         };
@@ -373,17 +374,6 @@ impl Front {
     pub(super) fn random_between(&self, low: u64, high: u64) -> u64 {
         let span = high.saturating_sub(low) + 1;
         low + self.random.borrow_mut().next_u64() % span
-    }
-}
-
-impl Exchange {
-    pub(in crate::dispatch) fn method(&self) -> &[u8] {
-        self.head.method()
-    }
-
-    /// Without the query, which may hold secrets.
-    pub(in crate::dispatch) fn path(&self) -> &[u8] {
-        self.head.path()
     }
 }
 

@@ -173,9 +173,10 @@ impl Streams {
             proxied: ProxyProtocol::Off,
         };
         let front = Rc::clone(&self.front);
+        let patience = front.settings.timeouts.response_idle;
         self.running.spawn_local(async move {
             // The front's side sees the end of ours, and ends.
-            let carried = h2_stream::carry(Stream::Memory(ours), request, respond);
+            let carried = h2_stream::carry(Stream::Memory(ours), (request, respond), patience);
             tokio::join!(carried, client::serve_requests(front, arrival)).0
         });
     }

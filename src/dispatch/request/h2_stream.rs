@@ -7,6 +7,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
@@ -15,9 +16,8 @@ use http::Request;
 
 use super::h2_head::{self, BodyFollows};
 use super::stream::Stream;
-use crate::http::{
-    Asked, Chunk, Chunked, HeadLimits, Method, Parsed, ResponseBody, ResponseHead, ResponseReader,
-};
+use super::unframe::{Piece, Unframed};
+use crate::http::{Asked, HeadLimits, Method, Parsed, ResponseHead, ResponseReader};
 
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +36,14 @@ const PIECE: usize = 16 * 1024;
 /// What is added to a worker's head on its way through the front, at most, and what it may have.
 const HEAD: HeadLimits = HeadLimits { bytes: 512 * 1024, fields: 1100, target: 0 };
 
-/// Carries a request to the front, and the front's response back.
+/// Carries a request to the front, and the front's response back, as long as the client takes some
+/// of it within each `patience`.
 pub(super) async fn carry(
     pipe: Stream,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
+    stream: (Request<RecvStream>, SendResponse<Bytes>),
+    patience: Duration,
 ) -> Ended {
+    let (request, mut respond) = stream;
     let (parts, body) = request.into_parts();
     let follows = h2_head::body_follows(&parts.headers, body.is_end_stream());
     let mut head = Vec::with_capacity(512);
@@ -55,7 +57,7 @@ pub(super) async fn carry(
             std::future::pending::<()>().await;
         }
     };
-    let down = receive_response(&pipe, asked, &mut respond);
+    let down = receive_response(&pipe, asked, (&mut respond, patience));
     tokio::select! {
         biased;
         ended = down => ended,
@@ -102,7 +104,12 @@ async fn reset(respond: &mut SendResponse<Bytes>) {
     let _ = poll_fn(|context| respond.poll_reset(context)).await;
 }
 
-async fn receive_response(pipe: &Stream, asked: Asked, respond: &mut SendResponse<Bytes>) -> Ended {
+async fn receive_response(
+    pipe: &Stream,
+    asked: Asked,
+    to: (&mut SendResponse<Bytes>, Duration),
+) -> Ended {
+    let (respond, patience) = to;
     let mut inbox = Vec::new();
     let head = loop {
         let read = tokio::select! {
@@ -124,15 +131,18 @@ async fn receive_response(pipe: &Stream, asked: Asked, respond: &mut SendRespons
         respond.send_reset(Reason::INTERNAL_ERROR);
         return Ended::Failed;
     };
-    let mut body = Body::new(head.body());
-    let Ok(mut out) = respond.send_response(response, body.is_done()) else {
+    let mut body = Unframed::new(head.body());
+    let Ok(stream) = respond.send_response(response, body.is_done()) else {
         return Ended::Cancelled;
     };
+    // As with HTTP/1: who listens for events may be slow for as long as it stays.
+    let patience = (!head.is_event_stream()).then_some(patience);
+    let mut out = Outbound { stream, patience };
     loop {
         if body.is_done() {
             return Ended::Answered;
         }
-        match send_body(&mut body, &mut inbox, &mut out).await {
+        match out.send(&mut body, &mut inbox).await {
             Err(ended) => return ended,
             Ok(()) if body.is_done() => return Ended::Answered,
             Ok(()) => {}
@@ -140,12 +150,12 @@ async fn receive_response(pipe: &Stream, asked: Asked, respond: &mut SendRespons
         let read = tokio::select! {
             biased;
             read = read_more(pipe, &mut inbox) => read,
-            _ = poll_fn(|context| out.poll_reset(context)) => return Ended::Cancelled,
+            _ = poll_fn(|context| out.stream.poll_reset(context)) => return Ended::Cancelled,
         };
         if read == 0 && body.end() {
-            let _ = out.send_data(Bytes::new(), true);
+            let _ = out.stream.send_data(Bytes::new(), true);
         } else if read == 0 {
-            out.send_reset(Reason::INTERNAL_ERROR);
+            out.stream.send_reset(Reason::INTERNAL_ERROR);
             return Ended::Failed;
         }
     }
@@ -186,126 +196,68 @@ async fn read_more(pipe: &Stream, inbox: &mut Vec<u8>) -> usize {
     }
 }
 
-/// Sends what is here of a body, as the client's window allows.
-async fn send_body(
-    body: &mut Body,
-    inbox: &mut Vec<u8>,
-    out: &mut SendStream<Bytes>,
-) -> Result<(), Ended> {
-    let arrived = std::mem::take(inbox);
-    let mut rest = arrived.as_slice();
-    while !rest.is_empty() && !body.is_done() {
-        match body.next(&mut rest) {
-            Piece::Nothing => {}
-            Piece::Data(data) => {
-                let is_last = body.is_done();
-                send_data(Bytes::copy_from_slice(data), is_last, out).await?;
-            }
-            Piece::End(trailers) if trailers.is_empty() => {
-                out.send_data(Bytes::new(), true).map_err(|_| Ended::Cancelled)?;
-            }
-            Piece::End(trailers) => {
-                out.send_trailers(trailers).map_err(|_| Ended::Cancelled)?;
-            }
-            Piece::Broken => {
-                out.send_reset(Reason::INTERNAL_ERROR);
-                return Err(Ended::Failed);
-            }
-        }
-    }
-    Ok(())
+/// Where a response goes.
+struct Outbound {
+    stream: SendStream<Bytes>,
+    /// How long the client may take none of it; none: as long as it likes.
+    patience: Option<Duration>,
 }
 
-async fn send_data(
-    mut data: Bytes,
-    is_last: bool,
-    out: &mut SendStream<Bytes>,
-) -> Result<(), Ended> {
-    while data.has_remaining() {
-        out.reserve_capacity(data.len());
-        let room = match poll_fn(|context| out.poll_capacity(context)).await {
-            Some(Ok(room)) => room,
-            Some(Err(_)) | None => return Err(Ended::Cancelled),
+impl Outbound {
+    /// Sends what is here of a body, as the client's window allows.
+    async fn send(&mut self, body: &mut Unframed, inbox: &mut Vec<u8>) -> Result<(), Ended> {
+        let arrived = std::mem::take(inbox);
+        let mut rest = arrived.as_slice();
+        while !rest.is_empty() && !body.is_done() {
+            match body.next(&mut rest) {
+                Ok(Piece::Nothing) => {}
+                Ok(Piece::Data(data)) => {
+                    let is_last = body.is_done();
+                    self.send_data(Bytes::copy_from_slice(data), is_last).await?;
+                }
+                Ok(Piece::End(trailers)) => {
+                    let trailers = h2_head::headers(&trailers);
+                    let sent = match trailers.is_empty() {
+                        true => self.stream.send_data(Bytes::new(), true),
+                        false => self.stream.send_trailers(trailers),
+                    };
+                    sent.map_err(|_| Ended::Cancelled)?;
+                }
+                Err(_) => {
+                    self.stream.send_reset(Reason::INTERNAL_ERROR);
+                    return Err(Ended::Failed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_data(&mut self, mut data: Bytes, is_last: bool) -> Result<(), Ended> {
+        while data.has_remaining() {
+            self.stream.reserve_capacity(data.len());
+            let room = self.room().await?;
+            let piece = data.split_to(room.min(data.len()));
+            let ends = is_last && data.is_empty();
+            self.stream.send_data(piece, ends).map_err(|_| Ended::Cancelled)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the client takes more, and how much.
+    async fn room(&mut self) -> Result<usize, Ended> {
+        let room = poll_fn(|context| self.stream.poll_capacity(context));
+        let room = match self.patience {
+            Some(patience) => tokio::time::timeout(patience, room).await,
+            None => Ok(room.await),
         };
-        let piece = data.split_to(room.min(data.len()));
-        let ends = is_last && data.is_empty();
-        out.send_data(piece, ends).map_err(|_| Ended::Cancelled)?;
-    }
-    Ok(())
-}
-
-/// What is left of a response's body.
-enum Body {
-    Done,
-    Length(u64),
-    Chunked(Box<Chunked>),
-    UntilClose,
-}
-
-/// The next of a body.
-enum Piece<'a> {
-    /// Framing only.
-    Nothing,
-    Data(&'a [u8]),
-    End(http::HeaderMap),
-    Broken,
-}
-
-impl Body {
-    fn new(body: ResponseBody) -> Self {
-        match body {
-            ResponseBody::None | ResponseBody::Length(0) => Self::Done,
-            ResponseBody::Length(length) => Self::Length(length),
-            ResponseBody::Chunked => Self::Chunked(Box::default()),
-            ResponseBody::UntilClose => Self::UntilClose,
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        matches!(self, Self::Done)
-    }
-
-    /// The pipe ended; whether the body may.
-    fn end(&mut self) -> bool {
-        let may_end = matches!(self, Self::UntilClose);
-        if may_end {
-            *self = Self::Done;
-        }
-        may_end
-    }
-
-    /// Takes the next of `rest`, which is not empty.
-    fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Piece<'a> {
-        match self {
-            Self::Done => Piece::Nothing,
-            Self::UntilClose => Piece::Data(std::mem::take(rest)),
-            Self::Length(left) => {
-                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
-                let (data, after) = rest.split_at(count);
-                *left -= count as u64;
-                *rest = after;
-                if *left == 0 {
-                    *self = Self::Done;
-                }
-                Piece::Data(data)
+        match room {
+            Ok(Some(Ok(room))) => Ok(room),
+            Ok(Some(Err(_)) | None) => Err(Ended::Cancelled),
+            Err(_) => {
+                // The front finds its pipe closed: to it this client is gone.
+                self.stream.send_reset(Reason::CANCEL);
+                Err(Ended::Failed)
             }
-            Self::Chunked(chunked) => match chunked.next(rest) {
-                Err(_) => Piece::Broken,
-                Ok(Chunk::Incomplete) => {
-                    *rest = &[];
-                    Piece::Nothing
-                }
-                Ok(Chunk::Data { skip, length }) => {
-                    let data = &rest[skip..skip + length];
-                    *rest = &rest[skip + length..];
-                    Piece::Data(data)
-                }
-                Ok(Chunk::End { consumed, trailers }) => {
-                    *rest = &rest[consumed..];
-                    *self = Self::Done;
-                    Piece::End(h2_head::headers(&trailers))
-                }
-            },
         }
     }
 }

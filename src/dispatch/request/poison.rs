@@ -1,11 +1,11 @@
 //! Remembers which requests died with their workers, tells of them, and turns convicted ones away.
 
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
 use super::front::{Exchange, Front};
+use super::naming::{NAMED_MAX, name_of};
 use crate::clock;
 use crate::config::Poison;
 use crate::http::RequestHead;
@@ -15,12 +15,8 @@ use crate::policy::{RequestKey, Suspects, WorkerId};
 /// A request that its worker lost longer ago than this did not die with it.
 const WITH_IT: Duration = Duration::from_secs(1);
 
-/// The most that are remembered of one worker, and named of one death.
+/// The most that are remembered of one worker.
 const HELD_MAX: usize = 64;
-const NAMED_MAX: usize = 5;
-
-/// A path longer than this fills the line.
-const PATH_CHARS_MAX: usize = 100;
 
 /// What is known of requests and deaths.
 #[derive(Debug, Default)]
@@ -28,6 +24,8 @@ pub(super) struct Casualties {
     suspects: Suspects,
     /// Requests that living workers have just lost: a worker's sockets may end before its channel.
     lost: BTreeMap<WorkerId, Vec<Casualty>>,
+    /// Keys are hashes with a secret, or clients could make two requests that share one.
+    secret: RandomState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +43,7 @@ impl Front {
         if casualties.suspects.is_empty() {
             return true;
         }
-        let key = key_of(head);
+        let key = casualties.key_of(head);
         casualties.suspects.came(key);
         match self.settings.poison {
             Poison::Off | Poison::Report => true,
@@ -60,10 +58,11 @@ impl Front {
             return;
         }
         let mut casualties = self.casualties.borrow_mut();
+        let key = casualties.key_of(head);
         let its = casualties.lost.entry(worker).or_default();
         its.retain(|casualty| now.saturating_duration_since(casualty.at) < WITH_IT);
         if its.len() < HELD_MAX {
-            its.push(Casualty { at: now, key: key_of(head), name: name_of(head) });
+            its.push(Casualty { at: now, key, name: name_of(head) });
         }
     }
 
@@ -78,7 +77,7 @@ impl Front {
         let held = held.values().filter(|it| it.worker.get() == Some(worker) && is_work(it));
         let held = held.map(|exchange| Casualty {
             at: exchange.since,
-            key: key_of(exchange.head()),
+            key: casualties.key_of(exchange.head()),
             name: name_of(exchange.head()),
         });
         let recent = |casualty: &Casualty| now.saturating_duration_since(casualty.at) < WITH_IT;
@@ -115,17 +114,12 @@ fn is_work(exchange: &Exchange) -> bool {
     }
 }
 
-fn key_of(head: &RequestHead) -> RequestKey {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(head.method());
-    hasher.write_u8(b' ');
-    hasher.write(head.target());
-    RequestKey(hasher.finish())
-}
-
-/// Without the query, which may hold secrets, and with nothing that a terminal acts on.
-fn name_of(head: &RequestHead) -> String {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let whole = format!("{} {}", text(head.method()), text(head.path()));
-    whole.chars().filter(|c| !c.is_control()).take(PATH_CHARS_MAX).collect()
+impl Casualties {
+    fn key_of(&self, head: &RequestHead) -> RequestKey {
+        let mut hasher = self.secret.build_hasher();
+        hasher.write(head.method());
+        hasher.write_u8(b' ');
+        hasher.write(head.target());
+        RequestKey(hasher.finish())
+    }
 }

@@ -65,8 +65,6 @@ pub enum Why {
     MemorySoft,
     /// The pool is close to the limit of its cgroup.
     RedLine,
-    /// It answers, but too slowly or too often wrongly.
-    Stalled,
     /// It is of another generation.
     Reload,
 }
@@ -376,7 +374,6 @@ impl fmt::Display for Why {
             Self::MaxAge => "max_age",
             Self::MemorySoft => "memory.soft",
             Self::RedLine => "memory red line",
-            Self::Stalled => "stalled",
             Self::Reload => "reload",
         })
     }

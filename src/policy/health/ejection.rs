@@ -66,9 +66,14 @@ impl Ejections {
 
     /// The worker served an exchange; cheap while nobody fails.
     pub fn succeeded(&mut self, worker: WorkerId) {
-        if !self.failing.is_empty() {
+        if !self.is_empty() {
             self.failing.remove(&worker);
         }
+    }
+
+    /// Whether nobody has failed lately.
+    pub fn is_empty(&self) -> bool {
+        self.failing.is_empty()
     }
 
     /// The worker is gone.

@@ -226,7 +226,8 @@ impl Model {
         found
     }
 
-    /// Fails unless `balance` counts the same, nobody waits who could be served, and it wakes in time.
+    /// Fails unless `balance` counts the same, nobody waits who could be served, and its next
+    /// deadline is not late.
     pub(super) fn compare(&self, balance: &Balance) {
         assert_eq!(balance.workers().count(), self.workers.len());
         for (&id, worker) in &self.workers {
