@@ -179,6 +179,45 @@ fn paths_named_in_documents_and_comments_exist() {
 }
 
 #[test]
+fn tests_that_answer_complaints_exist() {
+    let sources = rust();
+    let is_test = |place: &str, name: &str| {
+        let in_place = |source: &&Source| {
+            ["tests/", "src/"].iter().any(|top| source.path.starts_with(&format!("{top}{place}")))
+        };
+        let function = format!("#[test]\nfn {name}() {{");
+        let inner = format!("#[test]\n    fn {name}() {{");
+        let has_it = |it: &Source| it.text.contains(&function) || it.text.contains(&inner);
+        sources.iter().filter(in_place).any(has_it)
+    };
+    let document = read("docs/COMPLAINTS.md");
+    let (rows, _) = document.split_once("## Not for tenfold").expect("the last part");
+    let mut found = Vec::new();
+    let mut numbered = 0;
+    for (index, line) in rows.lines().enumerate() {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+        let is_head = line.starts_with("|---") || line.contains("| tests |");
+        if !line.starts_with("| ") || is_head {
+            continue;
+        }
+        numbered += usize::from(cells[0].trim().parse::<u32>() == Ok(numbered as u32 + 1));
+        let names: Vec<&str> =
+            cells.last().expect("a row has cells").split('`').skip(1).step_by(2).collect();
+        if names.is_empty() {
+            found.push(format!("docs/COMPLAINTS.md:{}: names no test", index + 1));
+        }
+        for named in names {
+            let (place, name) = named.rsplit_once("::").unwrap_or(("", named));
+            if place.is_empty() || !is_test(&place.replace("::", "/"), name) {
+                found.push(format!("docs/COMPLAINTS.md:{}: no test `{named}`", index + 1));
+            }
+        }
+    }
+    assert_eq!(numbered, 25, "all complaints, in their order");
+    report(found, "a complaint is answered by a test that would fail");
+}
+
+#[test]
 fn nothing_names_the_machine_it_was_made_on() {
     let roots = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
     let mut found = Vec::new();
