@@ -242,6 +242,22 @@ fn reload_to_code_that_crashes_keeps_the_old_generation() {
 }
 
 #[test]
+fn reload_that_fails_without_surge_has_an_end_and_others_follow_it() {
+    let deployment = Deployment::start(2, &["reload.surge=0"]);
+    let crashing = "throw new Error('no such module as RELEASE');";
+    // The canary is in the place of a worker: its death also is that of its slot's worker.
+    for (release, server, exit) in [(2, crashing, "exit 1"), (3, "process.exit(78);", "exit 78")] {
+        deployment.deploy(release, server, "");
+        let failed = deployment.reload();
+        assert_failed(&failed, &["of the new generation (slot 0)", exit, "generation 1 goes on"]);
+        assert_eq!(deployment.release(), 1);
+        deployment.deploy(10 + release, SERVER, "");
+    }
+    assert_eq!(deployment.reload().code, Some(0));
+    assert_eq!(deployment.release(), 13);
+}
+
+#[test]
 fn reload_to_code_that_is_never_ready_keeps_the_old_generation() {
     let deployment = Deployment::start(1, &[]);
     deployment.deploy(2, "setInterval(() => {}, 1000);", "workers.start_timeout = \"1s\"\n");

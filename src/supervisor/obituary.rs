@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Supervisor;
+use super::reload::Mourned;
 use crate::logs::LastWords;
 use crate::policy::{Slot, WorkerExit, WorkerId};
 
@@ -29,8 +30,6 @@ pub(super) enum Sequel {
     Restart { delay: Duration, failures: u32 },
     /// It was to take over; the next is tried after this, and the old worker goes on.
     Again { delay: Duration },
-    /// A reload failed by it.
-    Reload,
     /// The slot is given up.
     Failed,
 }
@@ -61,8 +60,11 @@ impl Supervisor {
     /// Tells of a dead worker.
     pub(super) fn bury(&mut self, obituary: Obituary) {
         let Obituary { worker, slot, exit, last_words, killer } = obituary;
+        // Whatever else follows: a reload may have failed by it.
+        let mourned = self.mourn(worker, &last_words);
         let sequel = self.sequels.remove(&worker).unwrap_or(Sequel::Wanted);
         match sequel {
+            Sequel::Wanted if mourned == Mourned::Yes => {}
             Sequel::Wanted => {
                 tracing::debug!(%worker, %slot, %exit, "worker ended as asked");
                 return;
@@ -81,7 +83,6 @@ impl Supervisor {
                     "successor ended before it was ready; the old worker goes on"
                 );
             }
-            Sequel::Reload => self.mourn(worker, &last_words),
             Sequel::Failed => tracing::error!(
                 %worker, %slot, %exit, last_output = last_words,
                 "worker cannot run with its configuration; its slot stays empty"

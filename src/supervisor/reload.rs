@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 
 use super::Supervisor;
 use super::launch::Launcher;
-use super::obituary::Sequel;
 use crate::clock;
 use crate::config::Config;
 use crate::link::orders::{Accepts, Order, Tuning};
@@ -63,6 +62,13 @@ pub struct ReloadStatus {
     pub last_output: Option<String>,
     /// How long it took.
     pub took_ms: u64,
+}
+
+/// Whether a reload failed by this worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mourned {
+    Yes,
+    No,
 }
 
 /// Who waits for the end of a reload.
@@ -180,7 +186,6 @@ impl Supervisor {
                 let reason = self.explain_failure(failure);
                 match failure {
                     ReloadFailure::Died(failure) if failure.cause != Cause::SpawnFailed => {
-                        self.sequels.insert(failure.worker, Sequel::Reload);
                         if let Some(running) = &mut self.reloads.running {
                             running.mourned = Some((failure.worker, reason));
                         }
@@ -199,17 +204,18 @@ impl Supervisor {
     }
 
     /// What the worker by which a reload failed wrote last is known now.
-    pub(super) fn mourn(&mut self, worker: WorkerId, last_words: &str) {
+    pub(super) fn mourn(&mut self, worker: WorkerId, last_words: &str) -> Mourned {
         let running = self.reloads.running.as_mut();
         let Some((since, reason)) = running.and_then(|running| {
             let (_, reason) = running.mourned.take_if(|(mourned, _)| *mourned == worker)?;
             Some((running.since, reason))
         }) else {
-            return;
+            return Mourned::No;
         };
         let last_output = (!last_words.is_empty()).then(|| last_words.to_owned());
         let status = self.failed(since, reason, last_output);
         self.finish_reload(&status);
+        Mourned::Yes
     }
 
     /// Asks the canary for the path that proves it, until the fleet has seen enough.

@@ -22,7 +22,8 @@ impl Fleet {
         {
             return self.succeed_early(worker.slot, successor, failure);
         }
-        if is_refusal(cause) {
+        // What a generation that is given up refuses says nothing of the one that goes on.
+        if is_refusal(cause) && worker.generation == self.generation {
             place.state = PlaceState::Failed(cause);
             self.actions.push(Action::Note(Note::SlotFailed { failure }));
             return;

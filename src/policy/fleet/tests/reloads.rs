@@ -96,6 +96,21 @@ fn canary_that_dies_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn canary_that_refuses_in_the_place_of_a_worker_leaves_the_slot_to_the_old_generation() {
+    check(
+        pool(2),
+        &[
+            (0, Begin, "spawn:1@0 spawn:2@1"),
+            (1, ready(1), ""),
+            (1, ready(2), ""),
+            (10, reload(2, 0), "[replacing:1] drain:1"),
+            (20, code(1, 0), "spawn:3@0"),
+            (30, code(3, 78), "abort-reload(exit 78) [restart:0 now 1 exit 78] spawn:4@0"),
+        ],
+    );
+}
+
+#[test]
 fn canary_must_stay_ready_while_it_soaks() {
     check(
         pool(1),
