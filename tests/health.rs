@@ -10,7 +10,9 @@ use nix::sys::signal::Signal;
 use support::crowd::{Crowd, Who};
 use support::http::{self, Connection};
 use support::pool::{demo_pool, request_pool};
-use support::{Builder, PATIENCE, Status, Tenfold, Worker, processes, try_until};
+use support::{
+    Builder, PATIENCE, Status, Tenfold, Worker, free_port, processes, try_until, wait_until,
+};
 
 /// Far above the second between two heartbeats, so that a busy machine makes nobody stall.
 const STALL: &str = "workers.stall=4s";
@@ -291,6 +293,48 @@ fn a_request_that_kills_workers_is_found_out_and_turned_away() {
     assert_eq!(tenfold.wait_ready(3).total("restarts"), 4);
     // Another query is another request, and the route is open.
     assert_eq!(http::get(port, "/exit?code=4").expect("it is answered").status, 502);
+}
+
+#[test]
+fn a_request_that_no_dying_worker_has_read_is_not_to_blame() {
+    const WORKERS: usize = 5;
+    let port = free_port();
+    let builder = Tenfold::builder().node(22);
+    let over = builder.dir().join("over");
+    // Nobody new comes up: the request goes from one stopped worker to the next.
+    let mut tenfold = builder
+        .args(["--workers", "5", "--set", "workers.stall=10m", "--queue-timeout", "1m"])
+        .args(["--dialect", "node", "--set", "restart.burst=1000"])
+        .env("APP_PORT", port.to_string())
+        .env("OVER", &over)
+        .app(["sh", "-c", "test -e $OVER && exit 1; exec node apps/http.js"])
+        .start();
+    let status = tenfold.wait_ready(WORKERS);
+    std::fs::write(over, "").expect("the directory is ours");
+    let pids: Vec<i32> = status.workers.iter().filter_map(|worker| worker.pid).collect();
+    pids.iter().for_each(|pid| processes::signal(*pid, Signal::SIGSTOP));
+    let mut client = Connection::open(port).expect("the master accepts");
+    client.send(b"GET /once HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it reads");
+    for _ in 1..WORKERS {
+        let status = tenfold.wait_status(PATIENCE, "it at a worker", |status| {
+            status.workers.iter().any(|worker| worker.in_flight == 1)
+        });
+        let holder = status.workers.iter().find(|worker| worker.in_flight == 1);
+        let pid = holder.and_then(|worker| worker.pid).expect("it lives");
+        processes::signal(pid, Signal::SIGKILL);
+        wait_until(PATIENCE, "its death", || (!processes::is_alive(pid)).then_some(()));
+        tenfold.wait_status(PATIENCE, "the next", |status| {
+            status.workers.iter().any(|it| it.in_flight == 1 && it.pid != Some(pid))
+        });
+    }
+    pids.iter().for_each(|pid| processes::signal(*pid, Signal::SIGCONT));
+    assert_eq!(client.receive().expect("it is answered").status, 200);
+    tenfold.signal(Signal::SIGTERM);
+    tenfold.wait_exit(PATIENCE);
+    tenfold.wait_output_end(PATIENCE);
+    let output = tenfold.output();
+    assert!(!output.contains("died with requests in flight"), "{output}");
+    assert!(!output.contains("whenever a worker dies"), "{output}");
 }
 
 #[test]

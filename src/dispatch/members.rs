@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::observe::KernelCount;
+use super::request::{Death, SETTLED};
 use super::upstream::Via;
 use super::warming::Warming;
 use super::{
@@ -70,9 +71,12 @@ impl Reactor {
         if self.held.remove(&worker) {
             was = Standing::Draining;
         }
-        if matches!(was, Standing::Starting | Standing::Ready) {
-            self.front.died(now, worker);
-        }
+        let death = match was {
+            Standing::Starting | Standing::Ready => Death::Crash,
+            Standing::Draining | Standing::Ended => Death::Leaving,
+        };
+        self.front.died(worker, death);
+        self.after(now + SETTLED, Timer::Casualties(worker));
         let Some(member) = self.links.get_mut(&worker) else {
             return;
         };

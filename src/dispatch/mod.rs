@@ -281,6 +281,8 @@ enum Timer {
     Resume(ListenerId),
     /// A worker that finished draining and has not exited.
     Drained(WorkerId),
+    /// What a dead worker had not finished.
+    Casualties(WorkerId),
     /// What was turned away in the last ten seconds.
     SheddingSummary,
     /// The next beat of the pulse.
@@ -396,6 +398,7 @@ impl Reactor {
                         self.report(Report::Drained(worker));
                     }
                 }
+                Timer::Casualties(worker) => self.front.count_casualties(now, worker),
                 Timer::Beat => self.beat(now),
                 Timer::SheddingSummary => {
                     self.summarise_shedding(now);

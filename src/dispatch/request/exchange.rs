@@ -228,7 +228,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
             Attempt::Failed { failure, reason } => {
                 let now = clock::now();
                 if failure == Failure::Lost {
-                    front.lost(now, worker, &request.head);
+                    front.lost(now, worker, &entry);
                 }
                 front.note_failure(now, place, (failure, client.listener));
                 entry.end_stream();
@@ -239,9 +239,10 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                 }
                 asking.again(now, failure, (worker, reason));
                 front.count_retry(failure, reason);
+                entry.queued();
             }
             Attempt::Aborted(reason) => {
-                front.note_end(worker, (reason, &request.head));
+                front.note_end(worker, (reason, &entry));
                 front.note(request, Outcome::aborted(reason));
                 return After::Gone;
             }
@@ -255,7 +256,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                 return After::Gone;
             }
             Attempt::Refused { status, reason } => {
-                front.note_end(worker, (reason, &request.head));
+                front.note_end(worker, (reason, &entry));
                 return front.answer_failure(client, request, (status, reason)).await;
             }
         }

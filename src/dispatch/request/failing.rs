@@ -2,10 +2,9 @@
 
 use std::time::Instant;
 
-use super::front::Front;
+use super::front::{Front, InFlight};
 use super::outcome::Reason;
 use crate::clock;
-use crate::http::RequestHead;
 use crate::metrics::InFlightState;
 use crate::policy::WorkerId;
 
@@ -33,13 +32,13 @@ impl Front {
     }
 
     /// An exchange ended for this reason before its response did.
-    pub(super) fn note_end(&self, worker: WorkerId, what: (Reason, &RequestHead)) {
-        let ((reason, head), now) = (what, clock::now());
+    pub(super) fn note_end(&self, worker: WorkerId, what: (Reason, &InFlight)) {
+        let ((reason, entry), now) = (what, clock::now());
         if reason.is_workers() {
             self.failed(now, worker);
         }
         if matches!(reason, Reason::WorkerLost | Reason::ResponseCut) {
-            self.lost(now, worker, head);
+            self.lost(now, worker, entry);
         }
     }
 

@@ -367,7 +367,6 @@ impl Front {
     pub(in crate::dispatch) fn forget_worker(&self, worker: WorkerId) {
         self.pool.forget(worker);
         self.ejections.borrow_mut().forget(worker);
-        self.forget_casualties(worker);
     }
 
     /// A number from `low` to `high`, both included.
@@ -378,6 +377,17 @@ impl Front {
 }
 
 impl InFlight {
+    /// Its entry, as others see it.
+    pub(super) fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// It waits for a worker again.
+    pub(super) fn queued(&self) {
+        self.exchange.worker.set(None);
+        self.exchange.state.set(InFlightState::Queued);
+    }
+
     /// A worker has it now.
     pub(super) fn at(&self, worker: WorkerId) {
         self.exchange.worker.set(Some(worker));

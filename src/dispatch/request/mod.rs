@@ -46,4 +46,5 @@ pub(super) use front::Front;
 pub(crate) use front::FrontSettings;
 pub(super) use naming::{NAMED_MAX, name_of};
 pub(crate) use outcome::reason_codes;
+pub(super) use poison::{Death, SETTLED};
 pub(super) use pool::Counted;

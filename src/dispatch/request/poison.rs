@@ -1,10 +1,10 @@
 //! Remembers which requests died with their workers, tells of them, and turns convicted ones away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
-use super::front::{Exchange, Front};
+use super::front::{Exchange, Front, InFlight};
 use super::naming::{NAMED_MAX, name_of};
 use crate::clock;
 use crate::config::Poison;
@@ -15,6 +15,10 @@ use crate::policy::{RequestKey, Suspects, WorkerId};
 /// A request that its worker lost longer ago than this did not die with it.
 const WITH_IT: Duration = Duration::from_secs(1);
 
+/// How long after a death its requests are counted. Their connections end with the process, about
+/// when its channel does; only by how each ends is it known whether the worker had read it.
+pub(in crate::dispatch) const SETTLED: Duration = Duration::from_millis(200);
+
 /// The most that are remembered of one worker.
 const HELD_MAX: usize = 64;
 
@@ -22,13 +26,24 @@ const HELD_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Casualties {
     suspects: Suspects,
-    /// Requests that living workers have just lost: a worker's sockets may end before its channel.
+    /// Requests that workers have just lost: a worker's connections may end before its channel.
     lost: BTreeMap<WorkerId, Vec<Casualty>>,
+    /// Workers that have just died.
+    dying: BTreeMap<WorkerId, Death>,
     /// Keys are hashes with a secret, or clients could make two requests that share one.
     secret: RandomState,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How a worker ended, as far as its requests are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dispatch) enum Death {
+    /// Nobody had sent it away.
+    Crash,
+    /// It was leaving, and had not finished.
+    Leaving,
+}
+
+#[derive(Clone, Debug)]
 struct Casualty {
     at: Instant,
     key: RequestKey,
@@ -52,57 +67,62 @@ impl Front {
     }
 
     /// A worker lost a request that it may have read.
-    pub(super) fn lost(&self, now: Instant, worker: WorkerId, head: &RequestHead) {
-        // Of a worker that is gone already everything was told.
-        if self.settings.poison == Poison::Off || self.desk.balance().worker(worker).is_none() {
+    pub(super) fn lost(&self, now: Instant, worker: WorkerId, entry: &InFlight) {
+        let exchange = entry.exchange();
+        let mut casualties = self.casualties.borrow_mut();
+        // Of a worker that is gone for longer everything was told.
+        let is_told = || {
+            let is_gone = self.desk.balance().worker(worker).is_none();
+            is_gone && !casualties.dying.contains_key(&worker)
+        };
+        if self.settings.poison == Poison::Off || !is_work(exchange) || is_told() {
             return;
         }
-        let mut casualties = self.casualties.borrow_mut();
-        let key = casualties.key_of(head);
+        let key = casualties.key_of(exchange.head());
         let its = casualties.lost.entry(worker).or_default();
         its.retain(|casualty| now.saturating_duration_since(casualty.at) < WITH_IT);
         if its.len() < HELD_MAX {
-            its.push(Casualty { at: now, key, name: name_of(head) });
+            its.push(Casualty { at: now, key, name: name_of(exchange.head()) });
         }
     }
 
-    /// A worker died that nobody had sent away: tells what it held, and whom that convicts.
-    pub(in crate::dispatch) fn died(&self, now: Instant, worker: WorkerId) {
+    /// A worker died: [`Self::count_casualties`] is due after [`SETTLED`].
+    pub(in crate::dispatch) fn died(&self, worker: WorkerId, death: Death) {
+        self.casualties.borrow_mut().dying.insert(worker, death);
+    }
+
+    /// Tells what a dead worker had read and not finished, and whom that convicts.
+    pub(in crate::dispatch) fn count_casualties(&self, now: Instant, worker: WorkerId) {
         let mut casualties = self.casualties.borrow_mut();
-        let lost = casualties.lost.remove(&worker).unwrap_or_default();
-        if self.settings.poison == Poison::Off {
+        let mut all = casualties.lost.remove(&worker).unwrap_or_default();
+        let Some(death) = casualties.dying.remove(&worker) else {
             return;
+        };
+        all.retain(|it| now.saturating_duration_since(it.at) < WITH_IT + SETTLED);
+        let names: Vec<&str> = all.iter().take(NAMED_MAX).map(|it| it.name.as_str()).collect();
+        let (requests, oldest) = (all.len(), names.join("; "));
+        match death {
+            Death::Leaving if all.is_empty() => return,
+            Death::Leaving => {
+                tracing::warn!(
+                    %worker, requests, oldest, "worker left and did not finish its requests"
+                );
+                return;
+            }
+            Death::Crash if all.is_empty() => {}
+            Death::Crash => {
+                tracing::warn!(%worker, requests, oldest, "worker died with requests in flight");
+            }
         }
-        let held = self.in_flight();
-        let held = held.values().filter(|it| it.worker.get() == Some(worker) && is_work(it));
-        let held = held.map(|exchange| Casualty {
-            at: exchange.since,
-            key: casualties.key_of(exchange.head()),
-            name: name_of(exchange.head()),
-        });
-        let recent = |casualty: &Casualty| now.saturating_duration_since(casualty.at) < WITH_IT;
-        let all: BTreeSet<Casualty> =
-            lost.into_iter().filter(recent).chain(held.take(HELD_MAX)).collect();
         let keys: Vec<RequestKey> = all.iter().map(|casualty| casualty.key).collect();
-        let convicted = casualties.suspects.crashed(now, &keys);
-        if !all.is_empty() {
-            let names: Vec<&str> =
-                all.iter().take(NAMED_MAX).map(|casualty| casualty.name.as_str()).collect();
-            let (requests, oldest) = (all.len(), names.join("; "));
-            tracing::warn!(%worker, requests, oldest, "worker died with requests in flight");
-        }
-        for casualty in all.iter().filter(|casualty| convicted.contains(&casualty.key)) {
-            let request = casualty.name.as_str();
+        for convicted in casualties.suspects.crashed(now, &keys) {
+            let request = all.iter().find(|casualty| casualty.key == convicted);
+            let request = request.map(|casualty| casualty.name.as_str());
             tracing::error!(
                 request,
                 "this request is in flight whenever a worker dies, and seldom otherwise"
             );
         }
-    }
-
-    /// The worker is gone for good.
-    pub(super) fn forget_casualties(&self, worker: WorkerId) {
-        self.casualties.borrow_mut().lost.remove(&worker);
     }
 }
 
