@@ -12,7 +12,7 @@ use crate::peer::{Tools, on_path};
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Machine {
     cpu: String,
-    cpus: usize,
+    pub(crate) cpus: usize,
     kernel: String,
     /// Load average over a minute before anything was started.
     load: String,
@@ -36,6 +36,7 @@ impl Machine {
             ("Node", said(tools, Path::new("node"), "--version")),
             ("HAProxy", said(tools, &on_path("haproxy"), "-v")),
             ("nginx", said(tools, &on_path("nginx"), "-v")),
+            ("Passenger", said(tools, &on_path("passenger-config"), "--version")),
             ("wrk", said(tools, Path::new("wrk"), "-v")),
         ];
         let told = told.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?)));

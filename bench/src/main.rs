@@ -1,11 +1,13 @@
 //! Reads the command line, runs what it asks for, and leaves nothing behind, however it ends.
 
+mod compare;
 mod files;
 mod load;
 mod machine;
 mod peer;
 mod plot;
 mod process;
+mod profile;
 mod report;
 mod results;
 mod scenario;
@@ -14,9 +16,10 @@ mod targets;
 mod wrk;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -28,7 +31,10 @@ use scenario::{Bench, Depth, Plan, Scenario};
 
 /// Runs tenfold and what it would replace side by side, under the same load, in one run.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// What to run.
     #[arg(required = true)]
     scenarios: Vec<Scenario>,
@@ -38,7 +44,7 @@ struct Arguments {
     /// Windows per cell; each pairs one window of every peer.
     #[arg(long, default_value_t = 10)]
     rounds: usize,
-    /// Fits the rounds into about so many minutes, instead of --rounds; for `all`.
+    /// As many rounds as fit into about so many minutes with all peers, instead of --rounds.
     #[arg(long, conflicts_with = "rounds")]
     minutes: Option<u32>,
     /// One short round of each, to see that it runs: the numbers mean nothing.
@@ -52,11 +58,23 @@ struct Arguments {
     seed: u64,
 }
 
-/// About how long one round of all scenarios takes, with every peer.
-const SECONDS_PER_ROUND: u32 = 210;
+/// Beside the scenarios.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How many ratio intervals of two runs overlap; fails below 90 %.
+    Compare {
+        /// The results.json of one run.
+        one: PathBuf,
+        /// That of the other.
+        other: PathBuf,
+    },
+}
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Command::Compare { one, other }) = &arguments.command {
+        return compare::compare(one, other);
+    }
     raise_file_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -88,7 +106,9 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let rounds = match (arguments.quick, arguments.minutes) {
         (true, _) => 1,
-        (false, Some(minutes)) => (minutes * 60 / SECONDS_PER_ROUND).max(2) as usize,
+        (false, Some(minutes)) => {
+            rounds_within(Duration::from_secs(60 * u64::from(minutes)), &real)
+        }
         (false, None) => arguments.rounds.max(1),
     };
     let tools = Tools::find()?;
@@ -105,6 +125,14 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     println!("{}", arguments.results.join("report.md").display());
     Ok(())
+}
+
+/// At least two, or there would be no ratio.
+fn rounds_within(time: Duration, scenarios: &[Scenario]) -> usize {
+    let once: Duration = scenarios.iter().map(|scenario| scenario.lasts().once).sum();
+    let per_round: Duration = scenarios.iter().map(|scenario| scenario.lasts().per_round).sum();
+    let rounds = time.saturating_sub(once).as_secs() / per_round.as_secs().max(1);
+    usize::try_from(rounds).unwrap_or(usize::MAX).max(2)
 }
 
 /// A flood holds thousands of connections here, and as many in the peer, which inherits the limit.

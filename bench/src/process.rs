@@ -11,17 +11,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::Signal;
+use nix::sys::time::TimeValLike;
 use nix::unistd::Pid;
 use tenfold::sys::process::{children, signal_with_variable, with_variable};
 
 /// The mark. Not one of `TENFOLD_*`, which tenfold keeps from its workers.
 const MARK: &str = "BENCH_RUN";
 
-/// What only workers have in their environment: Node's cluster, PM2, tenfold, and our own where
-/// a proxy stands in front.
-const WORKER_MARKS: [&str; 4] =
-    ["NODE_UNIQUE_ID", "NODE_APP_INSTANCE", "TENFOLD_SLOT", "BENCH_WORKER"];
+/// What only workers have in their environment: Node's cluster, PM2, tenfold, Passenger, and our
+/// own where a proxy stands in front.
+const WORKER_MARKS: [&str; 5] =
+    ["NODE_UNIQUE_ID", "NODE_APP_INSTANCE", "TENFOLD_SLOT", "IN_PASSENGER", "BENCH_WORKER"];
 
 /// How long what was told to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
@@ -164,7 +166,9 @@ fn is_worker(pid: i32) -> bool {
 pub(crate) struct Usage {
     /// CPU time of all threads.
     pub(crate) cpu: Duration,
-    pub(crate) rss_bytes: u64,
+    /// Resident memory; pages of files once, because processes that run the same program share
+    /// them: a sum of resident sets would count a program as often as it runs.
+    pub(crate) memory_bytes: u64,
     /// Times a thread went to sleep by itself, and so was woken.
     pub(crate) wakeups: u64,
 }
@@ -172,8 +176,11 @@ pub(crate) struct Usage {
 /// Sums over `pids`.
 pub(crate) fn usage(pids: &[i32]) -> Usage {
     let mut sum = Usage::default();
+    let mut files = 0;
     for pid in pids {
-        sum.rss_bytes += 1024 * status_number(&format!("/proc/{pid}/status"), "VmRSS:");
+        let kib = |name| status_number(&format!("/proc/{pid}/status"), name);
+        sum.memory_bytes += 1024 * (kib("RssAnon:") + kib("RssShmem:"));
+        files = files.max(1024 * kib("RssFile:"));
         let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
         for task in tasks.flatten() {
             let path = task.path();
@@ -184,7 +191,20 @@ pub(crate) fn usage(pids: &[i32]) -> Usage {
             sum.wakeups += status_number(&status.to_string_lossy(), "voluntary_ctxt_switches:");
         }
     }
+    sum.memory_bytes += files;
     sum
+}
+
+/// CPU time of the bench itself, and of those of its children that have ended: wrk, as long as
+/// nothing else is ended meanwhile.
+pub(crate) fn generator_cpu() -> Duration {
+    let spent = |who| {
+        let usage = getrusage(who).expect("both are asked of the kernel correctly");
+        let (user, system) = (usage.user_time(), usage.system_time());
+        let micros = user.num_microseconds() + system.num_microseconds();
+        Duration::from_micros(u64::try_from(micros).expect("CPU time is not negative"))
+    };
+    spent(UsageWho::RUSAGE_SELF) + spent(UsageWho::RUSAGE_CHILDREN)
 }
 
 fn status_number(path: &str, name: &str) -> u64 {

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::files::write;
 use crate::machine::Machine;
 use crate::plot::Chart;
-use crate::results::{Cell, Metric, Ratio, Results, Summary, ratio};
+use crate::profile;
+use crate::results::{Cell, Comparison, Metric, Ratio, Results, Summary};
 use crate::targets::verdicts;
 
 /// Fewer pairs than this are no basis for an interval; the page says so.
@@ -20,6 +21,7 @@ struct Document<'a> {
     rounds: usize,
     seed: u64,
     results: &'a Results,
+    ratios: Vec<Comparison<'a>>,
 }
 
 /// What a run has to tell.
@@ -38,7 +40,7 @@ impl Report<'_> {
     /// A file cannot be written.
     pub(crate) fn write(&self, directory: &Path) -> anyhow::Result<()> {
         let Self { machine, rounds, seed, results, figures } = *self;
-        let document = Document { machine, rounds, seed, results };
+        let document = Document { machine, rounds, seed, results, ratios: results.comparisons() };
         let json = serde_json::to_string_pretty(&document)?;
         write(&directory.join("results.json"), &(json + "\n"))?;
         for (name, chart) in figures {
@@ -65,6 +67,7 @@ impl Report<'_> {
             );
         }
         self.targets(&mut page);
+        profile::tell(&mut page, self.results, self.machine.cpus);
         if !self.results.notes.is_empty() {
             page.push_str("\n## To know beside the numbers\n\n");
             for note in &self.results.notes {
@@ -102,6 +105,23 @@ impl Report<'_> {
         }
     }
 
+    /// The rivals of a case, and what the first peer shows over each.
+    fn ratios(&self, page: &mut String, cells: &[&Cell], (scenario, case): (&str, &str)) {
+        let comparisons = self.results.comparisons();
+        let here: Vec<_> = (comparisons.iter())
+            .filter(|one| one.scenario == scenario && one.case == case)
+            .collect();
+        let Some(first) = here.first() else { return };
+        let found = |cell: &Cell| {
+            let same =
+                |one: &&&Comparison<'_>| one.theirs == cell.peer && one.metric == cell.metric.name;
+            here.iter().find(same).map(|one| one.ratio)
+        };
+        let rivals: Vec<&Cell> =
+            cells.iter().filter(|cell| found(cell).is_some()).copied().collect();
+        table(page, &rivals, &format!("{} over it", first.ours), |cell| interval(found(cell)));
+    }
+
     fn tables(&self, page: &mut String) {
         let mut told: Vec<(&str, &str)> = Vec::new();
         for cell in &self.results.cells {
@@ -115,12 +135,7 @@ impl Report<'_> {
                 table(page, &cells, "median (least–greatest)", |cell| {
                     cell.summary().map_or("–".to_owned(), summary)
                 });
-                let ours = cells.first().map_or("", |cell| cell.peer);
-                table(page, &cells, &format!("{ours} over it"), |cell| {
-                    let same = |other: &&&Cell| other.peer == ours && other.metric == cell.metric;
-                    let our = cells.iter().find(same).filter(|_| cell.peer != ours);
-                    interval(our.and_then(|our| ratio(our, cell)))
-                });
+                self.ratios(page, &cells, key);
             }
         }
     }
@@ -161,13 +176,13 @@ fn summary(summary: Summary) -> String {
     format!("{} ({}–{})", number(median), number(min), number(max))
 }
 
-fn interval(ratio: Option<Ratio>) -> String {
+pub(crate) fn interval(ratio: Option<Ratio>) -> String {
     let told = |r: Ratio| format!("{:.2} [{:.2}–{:.2}]", r.value, r.low, r.high);
     ratio.map_or("–".to_owned(), told)
 }
 
 /// Three digits that count, and none that do not.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 100.0 || value == value.trunc() {
         format!("{value:.0}")

@@ -10,6 +10,8 @@ use tenfold::policy::SplitMix64;
 pub(crate) enum Better {
     Higher,
     Lower,
+    /// It tells of the bench, not of a peer: no ratio is made of it.
+    Neither,
 }
 
 /// What a number means.
@@ -27,6 +29,10 @@ impl Metric {
 
     pub(crate) const fn lower(name: &'static str, unit: &'static str) -> Self {
         Self { name, unit, better: Better::Lower }
+    }
+
+    pub(crate) const fn of_the_bench(name: &'static str, unit: &'static str) -> Self {
+        Self { name, unit, better: Better::Neither }
     }
 }
 
@@ -47,6 +53,17 @@ pub(crate) struct Results {
     pub(crate) cells: Vec<Cell>,
     /// What a reader must know beside the numbers, in the order in which it happened.
     pub(crate) notes: Vec<String>,
+}
+
+/// What the first peer of a case shows over what another one does.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Comparison<'a> {
+    pub(crate) scenario: &'static str,
+    pub(crate) case: &'a str,
+    pub(crate) metric: &'static str,
+    pub(crate) ours: &'static str,
+    pub(crate) theirs: &'static str,
+    pub(crate) ratio: Ratio,
 }
 
 /// Where a value belongs.
@@ -79,10 +96,29 @@ impl Results {
     }
 
     pub(crate) fn note(&mut self, note: String) {
-        eprintln!("note: {note}");
         if !self.notes.contains(&note) {
+            eprintln!("note: {note}");
             self.notes.push(note);
         }
+    }
+
+    /// Every case compared with its first peer, in the order of the cells.
+    pub(crate) fn comparisons(&self) -> Vec<Comparison<'_>> {
+        let compared = |theirs| {
+            let ours = self.first_of(theirs)?;
+            let Cell { scenario, case, peer, metric, .. } = theirs;
+            let (scenario, metric, ours_name) = (*scenario, metric.name, ours.peer);
+            let ratio = ratio(ours, theirs).filter(|_| ours.peer != *peer)?;
+            Some(Comparison { scenario, case, metric, ours: ours_name, theirs: peer, ratio })
+        };
+        self.cells.iter().filter_map(compared).collect()
+    }
+
+    /// The cell of the same case and metric whose peer comes first in the case.
+    fn first_of(&self, cell: &Cell) -> Option<&Cell> {
+        let in_case = |other: &&Cell| other.scenario == cell.scenario && other.case == cell.case;
+        let first = self.cells.iter().find(in_case)?.peer;
+        self.find(cell.scenario, &cell.case, first, cell.metric.name)
     }
 
     pub(crate) fn find(
@@ -136,8 +172,12 @@ pub(crate) struct Ratio {
 const RESAMPLES: usize = 4000;
 
 /// The geometric mean of `ours / theirs` over the rounds that both have, and its percentile
-/// bootstrap over those pairs. `None` without two pairs, or if a value is not above 0.
+/// bootstrap over those pairs. `None` without two pairs, if a value is not above 0, or for what
+/// tells of the bench.
 pub(crate) fn ratio(ours: &Cell, theirs: &Cell) -> Option<Ratio> {
+    if ours.metric.better == Better::Neither {
+        return None;
+    }
     let logs: Vec<f64> = (ours.rounds.iter())
         .filter_map(|(round, our)| Some((*our, *theirs.rounds.get(round)?)))
         .map(|(our, their)| (our / their).ln())

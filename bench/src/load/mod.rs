@@ -12,6 +12,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use tenfold::policy::SplitMix64;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
@@ -102,6 +104,10 @@ impl Record {
 /// Runs all streams at once to their ends; records are in the order of answers, per stream.
 pub(crate) async fn run(streams: Vec<Stream>) -> Vec<Vec<Record>> {
     let local = LocalSet::new();
+    // Workers that wait for timers leave a core to us, and one is enough; those that burn CPU do
+    // not, and there the kernel knows best.
+    let timed = streams.iter().any(|stream| matches!(stream.work, Work::Served(_)));
+    let _core = timed.then(OneCore::take);
     // What is due at once is not sent late because tasks were still being made.
     let start = tenfold::clock::now() + Duration::from_millis(20);
     local
@@ -115,6 +121,36 @@ pub(crate) async fn run(streams: Vec<Stream>) -> Vec<Vec<Record>> {
             done.into_iter().map(|(_, records)| records).collect()
         })
         .await
+}
+
+/// This thread on one core, until it is dropped. Nothing may be started meanwhile: it would inherit
+/// that.
+struct OneCore {
+    before: Option<CpuSet>,
+}
+
+impl OneCore {
+    /// The last core that it may use; where the kernel refuses, all of them as before.
+    fn take() -> Self {
+        let this_thread = Pid::from_raw(0);
+        let before = sched_getaffinity(this_thread).ok();
+        let pinned = before.and_then(|before| {
+            let last = (0..CpuSet::count()).rev().find(|cpu| before.is_set(*cpu) == Ok(true))?;
+            let mut one = CpuSet::new();
+            one.set(last).ok()?;
+            sched_setaffinity(this_thread, &one).ok()
+        });
+        Self { before: before.filter(|_| pinned.is_some()) }
+    }
+}
+
+impl Drop for OneCore {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // It was in force a moment ago; if it cannot be again, the bench goes on with one core.
+            let _ = sched_setaffinity(Pid::from_raw(0), before);
+        }
+    }
 }
 
 /// What the requests of one stream share.

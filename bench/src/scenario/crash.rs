@@ -1,11 +1,11 @@
-//! A worker killed with KILL every two seconds, at 60 % load: what clients see of it.
+//! A worker killed with KILL every two seconds, at 80 % load: what clients see of it.
 
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Bench, FAILED};
+use super::{Bench, FAILED, turn};
 use crate::load::client::Outcome;
 use crate::load::{Stream, Travel, Work, quantile};
 use crate::peer::{App, Deployment, Peer, Setup};
@@ -15,7 +15,7 @@ const PEERS: [Peer; 4] = [Peer::Tenfold, Peer::TenfoldConnection, Peer::Cluster,
 const SETUP: Setup =
     Setup { app: App::Node, workers: 4, limit: 20, queue_timeout: Duration::from_secs(1) };
 const SERVICE: Duration = Duration::from_millis(20);
-const LOAD: f64 = 0.6;
+const LOAD: f64 = 0.8;
 const BETWEEN_KILLS: Duration = Duration::from_secs(2);
 
 /// Connection ended before a byte of the answer.
@@ -24,14 +24,14 @@ const P99: Metric = Metric::lower("latency, p99", "ms");
 
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let deployments = bench.start_all(&PEERS, SETUP).await?;
-    let case = "60 %";
+    let case = "80 %";
     // Smoke runs have room for one kill as well.
     let (first, window) = match bench.plan.depth {
         super::Depth::Full => (Duration::from_secs(1), Duration::from_secs(3)),
         super::Depth::Smoke => (Duration::from_millis(400), Duration::from_secs(1)),
     };
     for round in 0..bench.plan.rounds {
-        for deployment in &deployments {
+        for deployment in turn(round, &deployments) {
             let place = Place { scenario: "crash", case, peer: deployment.peer.name(), round };
             let stream = Stream {
                 target: deployment.address,

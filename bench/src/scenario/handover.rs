@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Bench, FAILED, Meter, failures};
+use super::{Bench, FAILED, Meter, failures, turn};
 use crate::load::{Stream, Travel, Work};
 use crate::peer::{App, Peer, Setup};
 use crate::results::Place;
+use crate::wrk::Connections;
 
 const PEERS: [Peer; 5] =
     [Peer::TenfoldConnection, Peer::Tenfold, Peer::Cluster, Peer::ClusterShared, Peer::HaproxyUnix];
@@ -16,9 +17,10 @@ const RATE: f64 = 1000.0;
 
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let deployments = bench.start_all(&PEERS, SETUP).await?;
+    super::hello::warm_up(bench, &deployments, "/", Connections::OneEach).await?;
     let case = "1000 connections/s";
     for round in 0..bench.plan.rounds {
-        for deployment in &deployments {
+        for deployment in turn(round, &deployments) {
             let place = Place { scenario: "handover", case, peer: deployment.peer.name(), round };
             let stream = Stream {
                 target: deployment.address,

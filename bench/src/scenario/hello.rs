@@ -2,27 +2,30 @@
 
 use std::time::Duration;
 
-use super::{Bench, FAILED, Meter};
+use super::{Bench, Depth, FAILED, Meter, turn};
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::{Metric, Place};
 use crate::wrk::{Connections, Run, wrk};
 
 /// Idle ones cost nothing: all are up while one is measured.
-const PEERS: [Peer; 9] = [
+const PEERS: [Peer; 11] = [
     Peer::Tenfold,
     Peer::TenfoldConnection,
     Peer::Haproxy,
     Peer::HaproxyUnix,
+    Peer::HaproxyBare,
     Peer::Nginx,
     Peer::Cluster,
     Peer::ClusterShared,
     Peer::Pm2,
     Peer::Watt,
+    Peer::Passenger,
 ];
 
-pub(super) const RATE: Metric = Metric::higher("rate", "requests/s");
+pub(crate) const RATE: Metric = Metric::higher("rate", "requests/s");
+pub(crate) const WORKERS: u16 = 2;
 const SETUP: Setup =
-    Setup { app: App::Node, workers: 2, limit: 100, queue_timeout: Duration::from_secs(1) };
+    Setup { app: App::Node, workers: WORKERS, limit: 100, queue_timeout: Duration::from_secs(1) };
 
 /// A page that keeps a worker's CPU busy: there the way to the worker hardly counts.
 const PAGE_PEERS: [Peer; 4] = [Peer::Tenfold, Peer::Haproxy, Peer::Nginx, Peer::Cluster];
@@ -52,16 +55,33 @@ async fn measure(
     deployments: &[Deployment],
     (case, path, how): (&str, &str, Connections),
 ) -> anyhow::Result<()> {
-    let seconds = bench.window(Duration::from_secs(2)).as_secs() as u32;
+    warm_up(bench, deployments, path, how).await?;
+    // A window of a second holds thousands of requests; more pairs tell more than longer ones.
     for round in 0..bench.plan.rounds {
-        for deployment in deployments {
+        for deployment in turn(round, deployments) {
             let place = Place { scenario: "hello", case, peer: deployment.peer.name(), round };
             let meter = Meter::start(deployment);
             let address = deployment.address;
-            let counts = wrk(Run { address, path, connections: 64, how, seconds }).await?;
+            let counts = wrk(Run { address, path, connections: 64, how, seconds: 1 }).await?;
             bench.add(place, RATE, counts.rate);
             meter.finish(bench, place, counts.requests);
             bench.add(place, FAILED, counts.failed as f64);
+        }
+    }
+    Ok(())
+}
+
+/// Lets Node compile what it will run: the first thousands of requests cost several times as much.
+pub(super) async fn warm_up(
+    bench: &Bench,
+    deployments: &[Deployment],
+    path: &str,
+    how: Connections,
+) -> anyhow::Result<()> {
+    if bench.plan.depth == Depth::Full {
+        for deployment in deployments {
+            let address = deployment.address;
+            wrk(Run { address, path, connections: 64, how, seconds: 1 }).await?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::peer::{App, Deployment, Peer, Setup};
 use crate::process::usage;
 use crate::results::{Metric, Place};
 
-const PEERS: [Peer; 7] = [
+const PEERS: [Peer; 8] = [
     Peer::Tenfold,
     Peer::TenfoldConnection,
     Peer::Haproxy,
@@ -17,6 +17,7 @@ const PEERS: [Peer; 7] = [
     Peer::Cluster,
     Peer::Pm2,
     Peer::Watt,
+    Peer::Passenger,
 ];
 const SETUP: Setup =
     Setup { app: App::Node, workers: 2, limit: 100, queue_timeout: Duration::from_secs(1) };
@@ -67,8 +68,8 @@ async fn watch(
     tokio::time::sleep(window).await;
     let members = deployment.members();
     if !members.front.is_empty() {
-        bench.add(place, FRONT_MEMORY, usage(&members.front).rss_bytes as f64 / 1e6);
+        bench.add(place, FRONT_MEMORY, usage(&members.front).memory_bytes as f64 / 1e6);
         bench.add(place, WAKEUPS, meter.wakeups());
     }
-    bench.add(place, WORKER_MEMORY, usage(&members.workers).rss_bytes as f64 / 1e6);
+    bench.add(place, WORKER_MEMORY, usage(&members.workers).memory_bytes as f64 / 1e6);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::hello::RATE;
-use super::{Bench, FAILED, FRONT_MEMORY, WORKER_MEMORY};
+use super::{Bench, FAILED, FRONT_MEMORY, WORKER_MEMORY, turn};
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::plot::{Chart, Scale, Series};
 use crate::process::usage;
@@ -23,7 +23,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let seconds = bench.window(Duration::from_secs(2)).as_secs() as u32;
     for (case, connections) in bench.cases(&CONNECTIONS) {
         for round in 0..bench.plan.rounds {
-            for peer in &peers {
+            for peer in turn(round, &peers) {
                 // A heap that has grown stays so: each window has processes of its own.
                 let Some(deployment) = bench.start(*peer, SETUP).await? else { continue };
                 let place = Place { scenario: "memory", case, peer: peer.name(), round };
@@ -58,8 +58,8 @@ async fn watched<T>(load: impl Future<Output = T>, deployment: &Deployment) -> (
             biased;
             result = &mut load => return (result, most.0, most.1),
             _ = sample.tick() => {
-                most.0 = most.0.max(usage(&members.front).rss_bytes);
-                most.1 = most.1.max(usage(&members.workers).rss_bytes);
+                most.0 = most.0.max(usage(&members.front).memory_bytes);
+                most.1 = most.1.max(usage(&members.workers).memory_bytes);
             }
         }
     }

@@ -3,7 +3,7 @@
 mod crash;
 mod flood;
 mod handover;
-mod hello;
+pub(crate) mod hello;
 mod idle;
 mod memory;
 mod skew;
@@ -17,7 +17,7 @@ use anyhow::Context;
 use crate::load::Record;
 use crate::peer::{Deployment, Peer, Setup, Tools};
 use crate::plot::Chart;
-use crate::process::{Usage, usage};
+use crate::process::{Members, Usage, generator_cpu, usage};
 use crate::results::{Metric, Place, Results};
 
 /// What is run, by name.
@@ -45,6 +45,33 @@ pub(crate) enum Scenario {
     Sim,
     /// All of them.
     All,
+}
+
+/// About how long a scenario takes with every peer, on two CPUs with nothing else to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lasts {
+    /// Starting, warming up and ending what stays up over all rounds.
+    pub(crate) once: Duration,
+    pub(crate) per_round: Duration,
+}
+
+impl Scenario {
+    /// For plans; measured, and rounded up.
+    pub(crate) fn lasts(self) -> Lasts {
+        let (once, per_round) = match self {
+            Self::Hello => (60, 34),
+            Self::Tail => (20, 56),
+            Self::KeepaliveSkew => (8, 12),
+            Self::Memory => (0, 40),
+            Self::Flood => (0, 52),
+            Self::Crash => (10, 13),
+            Self::Handover => (10, 11),
+            Self::Idle => (40, 9),
+            Self::Start => (0, 12),
+            Self::Sim | Self::All => (0, 0),
+        };
+        Lasts { once: Duration::from_secs(once), per_round: Duration::from_secs(per_round) }
+    }
 }
 
 /// How much is measured.
@@ -78,9 +105,11 @@ pub(crate) struct Bench {
 pub(crate) const FAILED: Metric = Metric::lower("failed", "requests");
 pub(crate) const FRONT_CPU: Metric = Metric::lower("front CPU", "µs/request");
 pub(crate) const WORKER_CPU: Metric = Metric::lower("worker CPU", "µs/request");
+/// Of the bench itself, and of wrk.
+pub(crate) const GENERATOR_CPU: Metric = Metric::of_the_bench("generator CPU", "µs/request");
 pub(crate) const FRONT_MEMORY: Metric = Metric::lower("front memory", "MB");
 pub(crate) const WORKER_MEMORY: Metric = Metric::lower("worker memory", "MB");
-pub(crate) const LAG: Metric = Metric::lower("generator lag, p99", "ms");
+pub(crate) const LAG: Metric = Metric::of_the_bench("generator lag, p99", "ms");
 
 /// How late the generator may be at its 99th percentile before a note says so: above it a latency
 /// says as much about the generator as about the peer.
@@ -93,6 +122,7 @@ impl Bench {
     /// Something of the bench itself failed; in a smoke run also a peer.
     pub(crate) async fn run(&mut self, scenario: Scenario) -> anyhow::Result<()> {
         eprintln!("== {scenario:?}");
+        let started = tenfold::clock::now();
         match scenario {
             Scenario::Hello => hello::run(self).await,
             Scenario::Tail => tail::run(self).await,
@@ -106,7 +136,10 @@ impl Bench {
             // Not a run of processes; the caller knows.
             Scenario::Sim | Scenario::All => Ok(()),
         }
-        .with_context(|| format!("{scenario:?}"))
+        .with_context(|| format!("{scenario:?}"))?;
+        let took = tenfold::clock::now().saturating_duration_since(started);
+        eprintln!("   {} s", took.as_secs());
+        Ok(())
     }
 
     /// Of those a scenario compares, the ones that are asked for and can run here.
@@ -125,8 +158,12 @@ impl Bench {
         Ok(peers)
     }
 
-    /// Starts one; in a full run a failure becomes a note.
+    /// Starts one; in a full run a failure becomes a note. The second try is for a port that
+    /// somebody else took in between.
     async fn start(&mut self, peer: Peer, setup: Setup) -> anyhow::Result<Option<Deployment>> {
+        if let Ok(deployment) = Deployment::start(peer, setup, &self.tools).await {
+            return Ok(Some(deployment));
+        }
         match Deployment::start(peer, setup, &self.tools).await {
             Ok(deployment) => Ok(Some(deployment)),
             Err(error) => self.did_not_run(error).map(|()| None),
@@ -190,11 +227,18 @@ impl Bench {
     }
 }
 
+/// The order of a round: each begins with another, so that nobody is always the one who comes
+/// first, or after the same other one.
+fn turn<T>(round: usize, all: &[T]) -> impl Iterator<Item = &T> {
+    all.iter().cycle().skip(round % all.len().max(1)).take(all.len())
+}
+
 /// CPU and memory of a deployment over a window.
 struct Meter {
     front: Vec<i32>,
     workers: Vec<i32>,
     at_start: (Usage, Usage),
+    generator: Duration,
     started: Instant,
 }
 
@@ -203,21 +247,23 @@ impl Meter {
         let members = deployment.members();
         let at_start = (usage(&members.front), usage(&members.workers));
         let started = tenfold::clock::now();
-        Self { front: members.front, workers: members.workers, at_start, started }
+        let Members { front, workers } = members;
+        Self { front, workers, at_start, generator: generator_cpu(), started }
     }
 
     /// Adds CPU per request, and memory as it is now. A peer without processes in front has no
     /// cells for them.
     fn finish(&self, bench: &mut Bench, place: Place<'_>, requests: u64) {
         let (front, workers) = (usage(&self.front), usage(&self.workers));
-        let per_request = |now: Usage, before: Usage| {
-            now.cpu.saturating_sub(before.cpu).as_secs_f64() * 1e6 / requests.max(1) as f64
+        let per_request = |now: Duration, before: Duration| {
+            now.saturating_sub(before).as_secs_f64() * 1e6 / requests.max(1) as f64
         };
         if !self.front.is_empty() {
-            bench.add(place, FRONT_CPU, per_request(front, self.at_start.0));
-            bench.add(place, FRONT_MEMORY, front.rss_bytes as f64 / 1e6);
+            bench.add(place, FRONT_CPU, per_request(front.cpu, self.at_start.0.cpu));
+            bench.add(place, FRONT_MEMORY, front.memory_bytes as f64 / 1e6);
         }
-        bench.add(place, WORKER_CPU, per_request(workers, self.at_start.1));
+        bench.add(place, WORKER_CPU, per_request(workers.cpu, self.at_start.1.cpu));
+        bench.add(place, GENERATOR_CPU, per_request(generator_cpu(), self.generator));
     }
 
     /// Wake-ups of the front per second.

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use super::Bench;
+use super::{Bench, turn};
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::{Metric, Place};
 
-const PEERS: [Peer; 6] =
-    [Peer::Tenfold, Peer::TenfoldConnection, Peer::Node, Peer::Cluster, Peer::Pm2, Peer::Watt];
+const PEERS: [Peer; 7] = [
+    Peer::Tenfold,
+    Peer::TenfoldConnection,
+    Peer::Node,
+    Peer::Cluster,
+    Peer::Pm2,
+    Peer::Watt,
+    Peer::Passenger,
+];
 /// One worker: with more, how many CPUs there are would decide.
 const SETUP: Setup =
     Setup { app: App::Node, workers: 1, limit: 100, queue_timeout: Duration::from_secs(1) };
@@ -18,7 +25,7 @@ pub(super) const FIRST_ANSWER: Metric = Metric::lower("first answer", "ms");
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let peers = bench.peers(&PEERS)?;
     for round in 0..bench.plan.rounds {
-        for peer in &peers {
+        for peer in turn(round, &peers) {
             let started = tenfold::clock::now();
             let mut deployment = Deployment::launch(*peer, SETUP, &bench.tools)?;
             if let Err(error) = deployment.until_answer(started + PATIENCE).await {

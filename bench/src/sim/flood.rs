@@ -17,7 +17,7 @@ use tenfold::policy::{
 use super::service::{Nanos, SERVICE, Spread, gap};
 
 const WORKERS: u64 = 10;
-/// In service times: how long a client waits for an answer, and the age limit that honours it.
+/// In service times: how long a client waits for an answer.
 pub(crate) const PATIENCE: u64 = 20;
 /// In service times: when the flood begins and ends, and how long is watched.
 pub(crate) const FLOOD: std::ops::Range<u64> = 100..300;
@@ -53,8 +53,8 @@ struct Flood {
 impl Flood {
     fn new(age: Age, seed: u64) -> Self {
         let timeout = match age {
-            // One service time must be left of the patience, or the answer comes too late.
-            Age::Limited => Duration::from_nanos((PATIENCE - 1) * SERVICE),
+            // Half of the patience is left for the service, or the answer may come too late.
+            Age::Limited => Duration::from_nanos(PATIENCE / 2 * SERVICE),
             Age::Unlimited => Duration::from_secs(u64::MAX / 4),
         };
         let epoch = tenfold::clock::now();

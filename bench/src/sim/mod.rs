@@ -53,6 +53,8 @@ struct Cell {
 #[derive(Clone, Debug, Serialize)]
 struct Simulation {
     seed: u64,
+    /// Whether the means were held against Erlang's formula, which takes a full run.
+    checked: bool,
     cells: Vec<Cell>,
     mistakes: Vec<Cell>,
     /// Goodput over capacity per window, with and without an age limit on the queue.
@@ -109,6 +111,7 @@ pub(crate) fn simulate(directory: &Path, seed: u64, effort: Effort) -> anyhow::R
         .collect();
     let simulation = Simulation {
         seed,
+        checked: effort == Effort::Full,
         cells,
         mistakes: answer(&wrong),
         flood_limited: flood::goodput(flood::Age::Limited, seed),
