@@ -177,7 +177,7 @@ fn run_control(
         let _entered = runtime.enter();
         Signals::take(parts.terminal).context("cannot take over signals")?
     };
-    let reactor = start_reactor(settings, wires)?;
+    let reactor = ReactorThread::start(settings, wires)?;
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
     let ending = runtime.block_on(async {
         let supervise = Supervisor::new(parts).run(reports, requests, signals);
@@ -187,21 +187,45 @@ fn run_control(
             never = entrances.serve(requests_in) => match never {},
         }
     });
-    if reactor.join().is_err() {
-        tracing::error!("the reactor ended by a panic");
-    }
+    reactor.finish();
     Ok(ending)
 }
 
-fn start_reactor(settings: DispatchSettings, wires: Wires) -> anyhow::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("reactor".to_owned())
-        .spawn(move || {
-            if let Err(error) = dispatch::run(settings, wires) {
-                tracing::error!(%error, "cannot start the reactor");
-            }
-        })
-        .context("cannot start the reactor thread")
+/// The thread that dispatches.
+struct ReactorThread {
+    thread: JoinHandle<()>,
+    /// Closed when the thread ends, in whatever way.
+    running: std::sync::mpsc::Receiver<()>,
+}
+
+/// The most that a reactor may take to end once it was told to. All it waits for has bounds of its
+/// own, and is over by then; one that is stuck must not keep the process.
+const REACTOR_END_MAX: Duration = Duration::from_secs(5);
+
+impl ReactorThread {
+    fn start(settings: DispatchSettings, wires: Wires) -> anyhow::Result<Self> {
+        let (runs, running) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("reactor".to_owned())
+            .spawn(move || {
+                let _runs: std::sync::mpsc::SyncSender<()> = runs;
+                if let Err(error) = dispatch::run(settings, wires) {
+                    tracing::error!(%error, "cannot start the reactor");
+                }
+            })
+            .context("cannot start the reactor thread")?;
+        Ok(Self { thread, running })
+    }
+
+    /// Waits until it has ended, within bounds.
+    fn finish(self) {
+        use std::sync::mpsc::RecvTimeoutError::Timeout;
+        if self.running.recv_timeout(REACTOR_END_MAX) == Err(Timeout) {
+            tracing::error!("the reactor does not end; leaving it");
+        } else if self.thread.join().is_err() {
+            tracing::error!("the reactor ended by a panic");
+        }
+    }
 }
 
 fn start_logs(config: &Config) -> anyhow::Result<(Logs, LogHandle)> {

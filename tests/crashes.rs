@@ -1,11 +1,12 @@
 //! What a violent death costs: of a worker, only what it had acknowledged; of the master, the tree.
+#![allow(clippy::disallowed_methods, reason = "only policy and shells take time as an argument")]
 
 mod support;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -172,6 +173,55 @@ fn check_tree_dies_with_master((builder, _): (Builder, u16)) {
     wait_until(TREE_BOUND, "the end of the guardian", || {
         children.iter().all(|pid| !processes::is_alive(*pid)).then_some(())
     });
+}
+
+/// A guardian that lives shorter than this is not replaced.
+const GUARDIAN_LIFE_MIN: Duration = Duration::from_secs(1);
+
+#[test]
+fn guardian_that_is_killed_is_replaced_and_the_tree_still_dies_with_the_master() {
+    let (builder, _) = node_pool("double-fork.js", 2);
+    let begun = Instant::now();
+    let mut tenfold = builder.start();
+    tenfold.wait_ready(2);
+    let guardian = |old: i32| {
+        let mut children = processes::children(tenfold.pid()).map(|it| it.pid);
+        children.find(|&pid| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            pid != old && command.starts_with(b"tenfold: guardian")
+        })
+    };
+    let first = guardian(0).expect("a guardian");
+    // One that dies as soon as it starts is not replaced.
+    wait_until(PATIENCE, "a guardian that has stayed up", || {
+        (begun.elapsed() > 2 * GUARDIAN_LIFE_MIN).then_some(())
+    });
+    processes::signal(first, Signal::SIGKILL);
+    wait_until(PATIENCE, "another guardian", || guardian(first));
+    tenfold.kill9();
+    tenfold.wait_exit(PATIENCE);
+    tenfold.wait_tree_gone(TREE_BOUND);
+}
+
+/// What is adopted by the master only when its own parent, killed with the group, has ended.
+#[test]
+fn what_a_killed_worker_s_children_started_in_other_sessions_dies_with_it() {
+    let script = "sh -c 'setsid sleep 3600 & wait' & exec node apps/http.js";
+    let (builder, _) = command_pool(["sh", "-c", script], 1);
+    let tenfold = builder.start();
+    for _ in 0..3 {
+        let worker = tenfold.wait_ready(1).pid_of(0);
+        let tree = wait_until(PATIENCE, "three processes", || {
+            Some(tenfold.tree()).filter(|tree| tree.len() == 3)
+        });
+        processes::signal(worker, Signal::SIGKILL);
+        wait_until(PATIENCE, "their end", || {
+            (!tree.iter().any(|pid| processes::is_alive(*pid))).then_some(())
+        });
+        tenfold.wait_status(PATIENCE, "the next one", |status| {
+            status.ready() == 1 && status.workers[0].pid != Some(worker)
+        });
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Carries out what the fleet decides, and tells of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::guardian::Guardian;
+use super::guardian::{Guardian, INSTANCE_VARIABLE, WORKER_VARIABLE};
 use super::health::PageBeats;
 use super::launch::{LaunchError, Launched, Which};
 use super::obituary::Sequel;
@@ -19,6 +20,9 @@ use crate::sys::{child, process};
 
 /// What a worker is taken to need that says by itself that it stops: as long as a pool's stop.
 const LEAVING: Duration = Duration::from_secs(22);
+
+/// A guardian that lives shorter is not replaced: the next would end as soon, and so on.
+const GUARDIAN_LIFE_MIN: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     pub(super) fn act(&mut self, action: Action) {
@@ -133,6 +137,10 @@ impl Supervisor {
 
     /// The guardian died or does not read: a new one learns of every group.
     pub(super) fn guardian_lost(&mut self, error: &std::io::Error) {
+        if self.parts.guardian.take().is_some_and(|it| it.age() < GUARDIAN_LIFE_MIN) {
+            tracing::warn!(%error, "the guardian does not stay up; running without one");
+            return;
+        }
         tracing::warn!(%error, "the guardian is gone; starting another");
         self.parts.guardian = match Guardian::start(&self.parts.instance) {
             Ok(mut guardian) => {
@@ -179,7 +187,8 @@ impl Supervisor {
                     Some(victim) if victim == failure.worker => self.restarts.count_oom(),
                     Some(_) | None => self.restarts.count(failure.cause),
                 }
-                let told = self.sequels.insert(failure.worker, Sequel::Restart { delay, failures });
+                let sequel = Sequel::Restart { delay, failures };
+                let told = self.sequels.insert(failure.worker, sequel);
                 debug_assert!(told.is_none(), "a worker dies once");
                 self.tell_of_no_process(failure, delay);
             }
@@ -249,24 +258,30 @@ fn tell_of_stop(step: StopStep, left: usize) {
     }
 }
 
-/// Kills what a dead worker left behind outside its group: orphans adopted by us whose environment
-/// names it.
-pub(super) fn kill_escaped(worker: WorkerId) {
-    let name = worker.to_string();
-    let Ok(children) = process::children(own_pid()) else {
-        return;
-    };
-    for pid in children {
-        let owner = process::environment_variable(pid, "TENFOLD_WORKER");
-        if owner.is_ok_and(|owner| owner.is_some_and(|owner| owner == *name)) {
-            kill(pid);
+impl Supervisor {
+    /// Kills what dead workers left behind outside their groups: orphans adopted by us whose
+    /// environment names none that lives. One whose parent is still ending is adopted later, so
+    /// this is done again whenever an adopted one has ended.
+    pub(super) fn kill_escaped(&self) {
+        let Ok(children) = process::children(own_pid()) else {
+            return;
+        };
+        let living: BTreeSet<String> = self.processes.keys().map(WorkerId::to_string).collect();
+        for pid in children {
+            // Gone, or not ours to look into: then it is not of our workers either.
+            let named = |name| process::environment_variable(pid, name).ok().flatten();
+            let is_ours = named(INSTANCE_VARIABLE).is_some_and(|it| it == *self.parts.instance);
+            let owner = named(WORKER_VARIABLE).and_then(|owner| owner.into_string().ok());
+            if is_ours && owner.is_some_and(|owner| !living.contains(&owner)) {
+                kill(pid);
+            }
         }
     }
 }
 
 /// Kills whatever is left of all workers, wherever it has hidden.
 pub(super) fn kill_descendants(instance: &str) {
-    for pid in process::with_variable("TENFOLD_INSTANCE", instance) {
+    for pid in process::with_variable(INSTANCE_VARIABLE, instance) {
         kill(pid);
     }
 }

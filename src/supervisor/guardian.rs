@@ -15,12 +15,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollTimeout, poll};
 use nix::sys::signal::Signal;
 
+use crate::clock;
 use crate::sys::child::{self, Child};
 use crate::sys::process;
 use crate::sys::signals;
@@ -31,6 +32,9 @@ pub const ARGUMENT: &str = "--guardian";
 
 /// The variable by which a worker's descendants are known, even outside of their group.
 pub const INSTANCE_VARIABLE: &str = "TENFOLD_INSTANCE";
+
+/// The variable that names the worker whose descendant a process is.
+pub const WORKER_VARIABLE: &str = "TENFOLD_WORKER";
 
 /// From TERM to KILL. With PDEATHSIG the workers themselves are gone by then; this is for what they
 /// started, and leaves room in the 3 s after which nothing of the tree may be alive.
@@ -62,6 +66,7 @@ pub struct Guardian {
     child: Child,
     pipe: File,
     pending: Vec<u8>,
+    started: Instant,
 }
 
 /// How a watch ended.
@@ -103,13 +108,19 @@ impl Guardian {
         fcntl(&pipe, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         plan.stdin = Input::From(reader.into());
         let spawned = spawn(&plan).map_err(io::Error::other)?;
-        Ok(Self { child: spawned.child, pipe, pending: Vec::new() })
+        Ok(Self { child: spawned.child, pipe, pending: Vec::new(), started: clock::now() })
     }
 
     /// The guardian's process, which the master reaps like any child.
     #[must_use]
     pub fn child(&self) -> &Child {
         &self.child
+    }
+
+    /// How long ago it was started.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        clock::now().saturating_duration_since(self.started)
     }
 
     /// Puts a process group under guard. Never blocks.

@@ -147,6 +147,7 @@ impl Supervisor {
         let main_thread = main_thread(process);
         if let Some(tracer) = main_thread.as_ref().and_then(|thread| thread.tracer) {
             tracing::warn!(%worker, %slot, silent_s, tracer, "worker hangs under a debugger");
+            self.health.heartbeats.spare(worker);
             return;
         }
         let main_thread = main_thread.map_or_else(String::new, |thread| thread.to_string());

@@ -139,10 +139,19 @@ pub(crate) struct Supervisor {
     strangers: BTreeSet<u16>,
     /// What the app does past us, each told once.
     bypasses: BTreeSet<String>,
-    /// A listener that was configured cannot be opened: the pool is of no use.
-    cannot_listen: Option<String>,
+    reactor: Reactor,
+    /// Why the pool is of no use: a listener that was configured cannot be opened, or nobody
+    /// dispatches.
+    useless: Option<String>,
     /// Deaths of a TERM that nobody here sent.
     foreign_terms: ForeignTerms,
+}
+
+/// Whether anybody dispatches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reactor {
+    Runs,
+    Lost,
 }
 
 /// How much of the start banner is out.
@@ -205,7 +214,8 @@ impl Supervisor {
             denied: BTreeSet::new(),
             strangers: BTreeSet::new(),
             bypasses: BTreeSet::new(),
-            cannot_listen: None,
+            reactor: Reactor::Runs,
+            useless: None,
             foreign_terms: ForeignTerms::default(),
         }
     }
@@ -227,7 +237,10 @@ impl Supervisor {
                 biased;
                 told = signals.next() => self.told(told),
                 Some(request) = requests.recv() => self.answer(request),
-                Some(report) = reports.recv() => self.heard(report),
+                report = reports.recv(), if self.reactor == Reactor::Runs => match report {
+                    Some(report) => self.heard(report),
+                    None => self.reactor_lost(),
+                },
                 Some(Ok(obituary)) = self.obituaries.join_next() => self.bury(obituary),
                 Some(probed) = self.probes.join_next() => match probed {
                     Ok((worker, verdict)) => self.on(Event::Probed { worker, verdict }),
@@ -312,8 +325,20 @@ impl Supervisor {
                         tracing::error!(pid = exited.pid, %error, "cannot reap");
                         return;
                     }
+                    self.stranger_ended(exited.pid);
                 }
             }
+        }
+    }
+
+    /// A child that is no worker has ended and is reaped: the guardian, or an orphan.
+    fn stranger_ended(&mut self, pid: i32) {
+        let guardian = self.parts.guardian.as_ref();
+        if guardian.is_some_and(|guardian| guardian.child().pid() == pid) {
+            self.guardian_lost(&std::io::ErrorKind::BrokenPipe.into());
+        } else {
+            // What it had started is ours by now.
+            self.kill_escaped();
         }
     }
 
@@ -328,7 +353,7 @@ impl Supervisor {
         if let Err(error) = child::reap(pid) {
             tracing::error!(pid, %error, "cannot reap");
         }
-        act::kill_escaped(worker);
+        self.kill_escaped();
         if let Some(guardian) = &mut self.parts.guardian
             && let Err(error) = guardian.forget(pid)
         {
@@ -385,13 +410,23 @@ impl Supervisor {
             Report::CannotListen { address, error } => {
                 let message = format!("cannot listen on {address}: {error}");
                 tracing::error!(address, error, "cannot listen");
-                self.cannot_listen = Some(message);
+                self.useless = Some(message);
                 self.on(Event::Stop(StopKind::Now));
             }
             Report::ListenRefused { worker, place, error } => {
                 tracing::warn!(%worker, place, error, "the app cannot listen there, and was told");
             }
         }
+    }
+
+    /// The reactor ended before it was told to: nobody is served any more, so whoever started us
+    /// must know, and start us again.
+    fn reactor_lost(&mut self) {
+        self.reactor = Reactor::Lost;
+        let failure = "the reactor has ended; nobody can be served".to_owned();
+        tracing::error!("{failure}");
+        self.useless = Some(failure);
+        self.on(Event::Stop(StopKind::Now));
     }
 
     /// Notes that the start is over, and says once that everything is up.
@@ -437,7 +472,7 @@ impl Supervisor {
             tracing::debug!(%error, "the guardian was gone already");
         }
         let finish = self.finish.expect("the loop ends with a finish");
-        Ending { finish, last_words: self.last_words, failure: self.cannot_listen }
+        Ending { finish, last_words: self.last_words, failure: self.useless }
     }
 }
 

@@ -28,12 +28,36 @@ pub(super) struct Lives {
     memory: BTreeMap<WorkerId, u64>,
     used: Option<u64>,
     limit: Option<NonZeroU64>,
-    /// Processes that the kernel has killed in our cgroup, as last seen.
-    oom_kills: Option<u64>,
+    oom_kills: OomKills,
     /// Whom of the workers it has killed, until that is counted.
     pub(super) oom_victim: Option<WorkerId>,
     /// What is told of a worker when its successor has taken over.
     farewells: BTreeMap<WorkerId, String>,
+}
+
+/// How many processes the kernel has killed in our cgroup for want of memory.
+///
+/// A death is the kernel's doing only if the number has grown shortly before it: what it killed
+/// earlier, or beside the workers, explains nothing. The number is read once a second, and what was
+/// read less than that ago may hold the very death that is looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OomKills {
+    before: Option<u64>,
+    latest: Option<u64>,
+}
+
+impl OomKills {
+    fn new(now: Option<u64>) -> Self {
+        Self { before: now, latest: now }
+    }
+
+    fn measured(&mut self, now: Option<u64>) {
+        self.before = std::mem::replace(&mut self.latest, now);
+    }
+
+    fn has_grown(self, now: Option<u64>) -> bool {
+        now.zip(self.before).is_some_and(|(now, before)| now > before)
+    }
 }
 
 impl Lives {
@@ -44,7 +68,7 @@ impl Lives {
             memory: BTreeMap::new(),
             used: None,
             limit: None,
-            oom_kills: usage::cgroup().oom_kills,
+            oom_kills: OomKills::new(usage::cgroup().oom_kills),
             oom_victim: None,
             farewells: BTreeMap::new(),
         }
@@ -91,12 +115,19 @@ impl Supervisor {
     /// them before anybody can know of the death.
     pub(super) fn killer_of(&mut self, worker: WorkerId, exit: WorkerExit) -> Option<String> {
         self.lives.oom_victim = None;
-        if exit != WorkerExit::Signal(libc::SIGKILL) {
+        let mut fleet = self.parts.fleet.workers();
+        let is_ours = fleet
+            .any(|live| live.worker == worker && matches!(live.state, WorkerLife::Killed { .. }));
+        if exit != WorkerExit::Signal(libc::SIGKILL) || is_ours {
             return None;
         }
-        let before = std::mem::replace(&mut self.lives.oom_kills, usage::cgroup().oom_kills);
-        if self.lives.oom_kills? <= before? {
+        let kills = usage::cgroup().oom_kills;
+        if !self.lives.oom_kills.has_grown(kills) {
             return None;
+        }
+        if !self.lives.recycling.is_on() {
+            // Nothing else reads the number then.
+            self.lives.oom_kills = OomKills::new(kills);
         }
         self.lives.oom_victim = Some(worker);
         let mib = |bytes: Option<u64>| {
@@ -116,6 +147,7 @@ impl Supervisor {
             return;
         }
         self.lives.measured = Some(now);
+        self.lives.oom_kills.measured(usage::cgroup().oom_kills);
         let own = |(worker, process): (&WorkerId, &super::Process)| {
             Some((*worker, memory::own_bytes(process.child.pid())?))
         };
@@ -234,6 +266,17 @@ mod tests {
             let recycle = Recycle { vitals, why, handover, soft: Some(600 << 20) };
             assert_eq!(describe(&recycle), expected);
         }
+    }
+
+    #[test]
+    fn only_kills_of_the_last_moment_explain_a_death() {
+        let mut kills = OomKills::new(Some(4));
+        assert!(!kills.has_grown(Some(4)) && kills.has_grown(Some(5)));
+        kills.measured(Some(5));
+        assert!(kills.has_grown(Some(5)), "it was read between the kill and our looking into it");
+        kills.measured(Some(5));
+        assert!(!kills.has_grown(Some(5)), "that one was somebody else");
+        assert!(!kills.has_grown(None) && !OomKills::new(None).has_grown(Some(1)));
     }
 
     #[test]

@@ -157,6 +157,15 @@ impl Heartbeats {
         findings
     }
 
+    /// Lets a hanging worker live, for a reason that may end: it is found to hang once more after
+    /// as much silence again.
+    pub fn spare(&mut self, worker: WorkerId) {
+        if let Some(pulse) = self.workers.get_mut(&worker) {
+            pulse.silent = Duration::ZERO;
+            pulse.found = pulse.found.min(Found::Suspect);
+        }
+    }
+
     /// Adds every step of silence that was not found before.
     fn find(&self, worker: WorkerId, mut pulse: Pulse, findings: &mut Vec<Finding>) -> Pulse {
         let Pulse { sign, silent, found } = pulse;
@@ -242,6 +251,22 @@ mod tests {
         // A master that was stopped for a minute, twice, and looked for a moment between.
         let samples = [0, 60_000, 60_250, 120_250].map(|at| (at, Heartbeat(7)));
         assert!(found(TIMES, samples).is_empty());
+    }
+
+    #[test]
+    fn a_spared_worker_is_found_to_hang_after_as_much_silence_again() {
+        let start = Instant::now();
+        let mut heartbeats = Heartbeats::new(TIMES);
+        let mut hung = Vec::new();
+        for (at, sign) in steadily(100_000, |at| Heartbeat(u64::from(at > 70_000))) {
+            for finding in heartbeats.sample(start + ms(at), [(WorkerId(1), sign)]) {
+                if let Finding::Hung { worker, .. } = finding {
+                    hung.push(at);
+                    heartbeats.spare(worker);
+                }
+            }
+        }
+        assert_eq!(hung, [30_000, 60_000], "and not after it has shown a sign");
     }
 
     #[test]
