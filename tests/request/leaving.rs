@@ -1,7 +1,9 @@
 //! Clients that leave: while they wait, while they are served, and before they ever ask.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
+
+use socket2::SockRef;
 
 use super::support::{PATIENCE, Tenfold, wait_until};
 use super::{Connection, connect, exchange, exchange_with, raw, seen, wait_idle, wait_in_flight};
@@ -56,14 +58,47 @@ fn client_gone_while_it_waits_leaves_the_queue_and_never_reaches_a_worker() {
     assert_eq!(seen(port).requests, 1, "the one that hung");
 }
 
+/// Whoever closes its side has left, whenever it does: the end of the stream is all that shows of
+/// most clients who leave.
 #[test]
 fn half_closed_client_counts_as_gone() {
-    let (tenfold, port) = exchange();
-    let mut client = raw(port);
-    client.write_all(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").expect("room");
+    let (tenfold, port) = exchange_with(|it| it.args(["--limit", "1", "--queue-timeout", "30s"]));
+    let begin = || {
+        let mut client = raw(port);
+        client.write_all(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").expect("room");
+        client
+    };
+    let (working, waiting) = (begin(), begin());
     wait_in_flight(&tenfold, 1);
-    client.shutdown(Shutdown::Write).expect("it is connected");
+    wait_queue(&tenfold, 1);
+    for client in [&working, &waiting] {
+        client.shutdown(Shutdown::Write).expect("it is connected");
+    }
+    wait_queue(&tenfold, 0);
     wait_idle(&tenfold);
+    for mut client in [working, waiting] {
+        assert_eq!(client.read(&mut [0]).expect("an orderly end"), 0);
+    }
+}
+
+#[test]
+fn end_that_comes_along_with_the_request_counts_as_one_that_comes_later() {
+    let (tenfold, port) = exchange();
+    let before = seen(port);
+    for _ in 0..20 {
+        let mut client = raw(port);
+        // Held back by the kernel until the end goes out, in the same segment.
+        let request = b"GET /slow?ms=500 HTTP/1.1\r\nHost: a\r\n\r\n";
+        let sent = SockRef::from(&client).send_with_flags(request, libc::MSG_MORE);
+        assert_eq!(sent.expect("room"), request.len());
+        client.shutdown(Shutdown::Write).expect("it is connected");
+        assert_eq!(client.read(&mut [0]).expect("an orderly end"), 0, "it was answered");
+    }
+    wait_idle(&tenfold);
+    wait_until(PATIENCE, "the worker sees it", || {
+        let after = seen(port);
+        (after.aborted - before.aborted == 20).then_some(())
+    });
 }
 
 #[test]

@@ -151,6 +151,10 @@ pub(crate) const SLOW: &[(&str, &str)] = &[
          `timeouts.response_idle`; of HTTP/2, its stream is reset with `CANCEL`",
     ),
     (
+        "a client that closes its side before it is answered (`nc -N`)",
+        "it counts as gone: it leaves the queue, its exchange is cancelled, nothing is answered",
+    ),
+    (
         "a connection that never asks",
         "closed without a word after `timeouts.header_read`, earlier when there are too many",
     ),
