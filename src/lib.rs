@@ -148,6 +148,7 @@ fn run_logged(
         orders,
         started,
         pulse: Arc::clone(&pulse),
+        counts: counts.clone(),
         hang_times: config.workers.health.hang_times(),
         recycling: config.workers.health.recycling(host.seed),
         terminal,

@@ -44,7 +44,7 @@ fn check_only_acknowledged_failed(status: &Status, outcomes: &[Outcome], victim:
     let failures: Vec<&Outcome> = outcomes.iter().filter(|it| it.answer.is_err()).collect();
     let failed = failures.len() as u64;
     assert_eq!(status.total("shed"), 0, "{status:?}");
-    assert_eq!(status.total("accepted"), outcomes.len() as u64, "{status:?}");
+    assert_eq!(status.total("taken"), outcomes.len() as u64, "{status:?}");
     for worker in &status.workers {
         let pid = worker.pid.expect("all are ready");
         let answers = answered.get(&pid).copied().unwrap_or(0);
@@ -53,7 +53,7 @@ fn check_only_acknowledged_failed(status: &Status, outcomes: &[Outcome], victim:
     }
     let living: u64 = status.workers.iter().map(|worker| worker.accepted).sum();
     let of_the_dead = answered.get(&victim).copied().unwrap_or(0);
-    assert_eq!(status.total("accepted"), living + of_the_dead + failed, "{status:?}");
+    assert_eq!(status.total("taken"), living + of_the_dead + failed, "{status:?}");
 }
 
 /// Kills the worker in slot 2 while 64 clients ask, after `before` was done to it.

@@ -100,7 +100,7 @@ fn check_refusals((builder, port): (Builder, u16)) {
         }
     });
     tenfold.wait_status(PATIENCE, "six served", |status| {
-        (status.total("accepted"), status.total("shed"), status.open()) == (6, 0, 0)
+        (status.total("taken"), status.total("shed"), status.open()) == (6, 0, 0)
     });
 }
 

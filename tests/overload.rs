@@ -43,7 +43,7 @@ fn only_the_window_waits_for_a_blocked_worker() {
     let answers = std::thread::scope(|scope| {
         let asking = scope.spawn(|| crowd.ask_all());
         tenfold.wait_status(PATIENCE, "all others answered", |status| {
-            status.total("accepted") == (CONNECTIONS - WINDOW) as u64
+            status.total("taken") == (CONNECTIONS - WINDOW) as u64
         });
         processes::signal(blocked, Signal::SIGCONT);
         asking.join().expect("each has its answer")
@@ -146,7 +146,7 @@ fn check_queue_timeout((builder, port): (Builder, u16), is_turned_away: fn(&Outc
     let waited = outcomes.iter().filter(|it| it.took >= Duration::from_millis(300)).count();
     assert!(waited >= 5, "only {waited} waited for their turn: {outcomes:?}");
     let status = tenfold.status().expect("the master runs");
-    assert_eq!((status.total("shed"), status.total("accepted")), (20, 1), "{status:?}");
+    assert_eq!((status.total("shed"), status.total("taken")), (20, 1), "{status:?}");
     assert_eq!(held.receive().expect("the first is answered").status, 200);
     // There is room again.
     assert_eq!(http::get(port, "/").expect("the pool recovers").status, 200);
@@ -187,7 +187,7 @@ fn full_queue_turns_away_and_serves_who_is_in_it() {
         assert_eq!(connection.receive().expect("each has its turn").status, 200);
     }
     let status = tenfold.wait_status(PATIENCE, "quiet", Status::is_quiet);
-    assert_eq!((status.total("shed"), status.total("accepted")), (7, 6), "{status:?}");
+    assert_eq!((status.total("shed"), status.total("taken")), (7, 6), "{status:?}");
     assert_eq!(status.listeners[0].queue.length, 0, "{status:?}");
 }
 

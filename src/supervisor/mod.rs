@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 use crate::clock::{self, Pulse};
 use crate::link::orders::{OpenListener, Order, Report};
 use crate::logs::LogHandle;
+use crate::metrics::Reader;
 use crate::policy::{
     Balance, Event, Finish, Fleet, Generation, HangTimes, ListenerId, RecycleSettings, Slot,
     StopKind, Verdict, WorkerExit, WorkerId,
@@ -81,6 +82,8 @@ pub(crate) struct Parts {
     pub(crate) started: Instant,
     /// When the reactor last went round.
     pub(crate) pulse: Arc<Pulse>,
+    /// What the reactor has counted.
+    pub(crate) counts: Reader,
     /// By what silence workers are judged.
     pub(crate) hang_times: HangTimes,
     /// When one that could go on is replaced.

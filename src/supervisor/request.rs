@@ -255,8 +255,12 @@ pub struct Totals {
     pub ready: usize,
     /// Connections they hold.
     pub open: u64,
-    /// Connections they have taken since the master started, dead ones included.
+    /// Connections of clients that the master has accepted since it started, in either mode; those
+    /// it then turned away included.
     pub accepted: u64,
+    /// Connections that workers have taken since then (connection mode), dead ones included.
+    #[serde(default)]
+    pub taken: u64,
     /// Requests they were given since then (request mode), each retry counted again.
     #[serde(default)]
     pub requests: u64,

@@ -234,7 +234,7 @@ impl Cell {
         let wanted = u64::try_from(answers.len()).expect("a count fits");
         let mode = self.mode();
         let what = format!("{wanted} answers that came through the master, in {mode} mode");
-        let passed = if mode == "request" { "requests" } else { "accepted" };
+        let passed = if mode == "request" { "requests" } else { "taken" };
         let status = tenfold.wait_status(PATIENCE, &what, |status| status.total(passed) >= wanted);
         let modes: BTreeSet<&str> = status.listeners.iter().map(|it| it.mode.as_str()).collect();
         assert_eq!(modes, BTreeSet::from([mode]), "{status:?}");

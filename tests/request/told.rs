@@ -31,6 +31,20 @@ fn limit_that_is_held_by_waiting_requests_is_told_of() {
 }
 
 #[test]
+fn status_counts_the_connections_of_clients() {
+    let (tenfold, port) = exchange();
+    let mut clients = [connect(port), connect(port), connect(port)];
+    for client in clients.iter_mut().chain(&mut [connect(port)]) {
+        for _ in 0..2 {
+            assert_eq!(client.get("/").expect("an answer").status, 200);
+        }
+    }
+    let status = tenfold.status().expect("it runs");
+    let counted = ["accepted", "requests", "taken"].map(|name| status.total(name));
+    assert_eq!(counted, [4, 8, 0], "{status:?}");
+}
+
+#[test]
 fn proxy_status_says_what_became_of_a_request() {
     let (_tenfold, port) = exchange_with(|it| it.args(["--set", "headers.proxy_status=true"]));
     let answered = connect(port).get("/status?code=404").expect("an answer");
