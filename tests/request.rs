@@ -22,6 +22,8 @@ mod forwarding;
 mod h2c;
 #[path = "request/leaving.rs"]
 mod leaving;
+#[path = "request/many.rs"]
+mod many;
 #[path = "request/mixed.rs"]
 mod mixed;
 #[path = "request/overload.rs"]

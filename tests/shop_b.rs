@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use support::pool::request_pool;
 use support::{PATIENCE, Tenfold, free_port, http, node, processes, wait_until};
-use visitors::Visitors;
+use visitors::{Resets, Visit, Visitors};
 
 const MIB: f64 = 1024.0 * 1024.0;
 const LIMIT: usize = 100;
@@ -54,6 +54,8 @@ struct Run {
     master_mib: f64,
     /// The most visitors whom the app had at once.
     most: usize,
+    /// How often a visitor was reset, and tried again.
+    resets: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,18 +108,21 @@ fn start() -> (Tenfold, u16) {
 
 fn direct(visitors: usize, time: Duration) -> Run {
     let (alone, port) = Alone::start();
-    let rate = Visitors { port, count: visitors, time }.visit();
+    // A surge overflows Node's own backlog: what the kernel resets there is no page that was lost.
+    let resets = Resets::TryAgain;
+    let Visit { rate, resets } = Visitors { port, count: visitors, time, resets }.visit();
     let app_mib = processes::peak_rss(alone.0.id().cast_signed()) as f64 / MIB;
-    Run { rate, app_mib, master_mib: 0.0, most: most(port) }
+    Run { rate, app_mib, master_mib: 0.0, most: most(port), resets }
 }
 
 fn behind(visitors: usize, time: Duration) -> Run {
     let (tenfold, port) = start();
-    let rate = Visitors { port, count: visitors, time }.visit();
+    let resets = Resets::Fail;
+    let Visit { rate, resets } = Visitors { port, count: visitors, time, resets }.visit();
     let app = tenfold.status().expect("it runs").pid_of(0);
     let app_mib = processes::peak_rss(app) as f64 / MIB;
     let master_mib = processes::peak_rss(tenfold.pid()) as f64 / MIB;
-    Run { rate, app_mib, master_mib, most: most(port) }
+    Run { rate, app_mib, master_mib, most: most(port), resets }
 }
 
 fn median(runs: &[Run], of: fn(&Run) -> f64) -> f64 {
@@ -140,10 +145,12 @@ fn surge_waits_outside_and_costs_the_app_nothing() {
     let table = [("alone", LIMIT, &few), ("alone", surge, &many), ("tenfold", surge, &pooled)];
     for (name, visitors, runs) in table.iter().filter(|(_, _, runs)| !runs.is_empty()) {
         println!(
-            "{name:8} {visitors:5} visitors: {:6.0} pages/s, app {:5.0} MiB, master {:4.0} MiB",
+            "{name:8} {visitors:5} visitors: {:6.0} pages/s, app {:5.0} MiB, master {:4.0} MiB, \
+             {} resets",
             median(runs, |run| run.rate),
             median(runs, |run| run.app_mib),
             median(runs, |run| run.master_mib),
+            runs.iter().map(|run| run.resets).sum::<usize>(),
         );
     }
     for run in &pooled {

@@ -21,28 +21,47 @@ pub(crate) struct Visitors {
     pub(crate) count: usize,
     /// How long they ask; who has asked then gets an answer.
     pub(crate) time: Duration,
+    pub(crate) resets: Resets,
+}
+
+/// What a visitor does whose connection is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resets {
+    TryAgain,
+    Fail,
+}
+
+/// What the visitors met.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visit {
+    /// Whole pages per second.
+    pub(crate) rate: f64,
+    pub(crate) resets: usize,
 }
 
 impl Visitors {
-    /// Whole pages per second. Panics if any visitor gets anything else.
+    /// Panics if any visitor gets anything but whole pages, or resets where they are allowed.
     #[track_caller]
-    pub(crate) fn visit(self) -> f64 {
+    pub(crate) fn visit(self) -> Visit {
         let local = LocalSet::new();
         let began = Instant::now();
-        let pages = Rc::new(Cell::new(0usize));
+        let (pages, resets) = (Rc::new(Cell::new(0usize)), Rc::new(Cell::new(0usize)));
         local.block_on(&runtime(), async {
             let mut visitors = JoinSet::new();
             for _ in 0..self.count {
-                let pages = Rc::clone(&pages);
+                let (pages, resets) = (Rc::clone(&pages), Rc::clone(&resets));
                 let until = began + self.time;
                 visitors.spawn_local(async move {
-                    let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-                    let mut stream = buffered(stream);
+                    let mut stream = None;
                     while Instant::now() < until {
-                        write_request(&mut stream, "/").await?;
-                        let length = read_head(&mut stream).await?;
-                        read_body(&mut stream, length).await?;
-                        pages.set(pages.get() + 1);
+                        match page(self.port, &mut stream).await {
+                            Ok(()) => pages.set(pages.get() + 1),
+                            Err(error) if self.resets.allow(&error) => {
+                                resets.set(resets.get() + 1);
+                                stream = None;
+                            }
+                            Err(error) => return Err(error),
+                        }
                     }
                     io::Result::Ok(())
                 });
@@ -51,8 +70,28 @@ impl Visitors {
                 end.expect("each visitor gets a whole page with status 200");
             }
         });
-        pages.get() as f64 / began.elapsed().as_secs_f64()
+        let rate = pages.get() as f64 / began.elapsed().as_secs_f64();
+        Visit { rate, resets: resets.get() }
     }
+}
+
+impl Resets {
+    fn allow(self, error: &io::Error) -> bool {
+        let is_reset =
+            matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        self == Self::TryAgain && is_reset
+    }
+}
+
+/// Asks for the page on this connection, or on a new one.
+async fn page(port: u16, stream: &mut Option<Stream>) -> io::Result<()> {
+    let stream = match stream {
+        Some(stream) => stream,
+        None => stream.insert(buffered(TcpStream::connect(("127.0.0.1", port)).await?)),
+    };
+    write_request(stream, "/").await?;
+    let length = read_head(stream).await?;
+    read_body(stream, length).await
 }
 
 /// Clients who have the head of a response and leave the rest for later.
