@@ -37,7 +37,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use admin::{AdminListener, Entrances, Process};
-use config::Config;
+use config::{Config, MaxClients};
 use dispatch::{DispatchSettings, FrontSettings, ReadyWhen, Wires};
 use link::orders::{ORDERS_MAX, Tuning};
 use logs::{LogHandle, Logs};
@@ -260,7 +260,7 @@ fn dispatch_settings(config: &Config, host: &host::Host, bound: Sockets) -> Disp
         front: FrontSettings {
             request: config.request.clone(),
             ejection: config.workers.health.ejection(),
-            max_clients: config.listen.options.max_connections.resolve(host.nofile).get() as usize,
+            max_clients: MaxClients::Auto.resolve(host.nofile),
             seed: host.seed,
         },
         bounds,

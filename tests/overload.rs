@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 
 use support::crowd::{Crowd, Outcome};
 use support::http::{self, Connection};
-use support::pool::{command_pool, node_pool};
+use support::pool::{command_pool, demo_pool, node_pool};
 use support::{Builder, PATIENCE, Status, Tenfold, processes, try_until};
 
 const WORKERS: usize = 4;
@@ -264,4 +264,12 @@ fn worker_out_of_descriptors_is_not_pressed() {
     let (load, answers) = tenfold.load_during(|| crowd.ask_all());
     assert_eq!(answers.len(), crowd.requests);
     assert!(load < 0.10, "the master used {:.1} % of a CPU", load * 100.0);
+}
+
+#[test]
+fn bound_of_clients_that_has_no_effect_is_told_of() {
+    let (builder, _) = demo_pool(1);
+    let tenfold = builder.args(["--set", "listen.max_connections=5"]).start();
+    tenfold.wait_ready(1);
+    tenfold.wait_for_line(PATIENCE, |line| line.contains("listen.max_connections"));
 }

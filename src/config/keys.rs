@@ -229,7 +229,8 @@ const POOL: &[Key] = &[
     key(
         "listen.max_connections",
         "Client connections that one listener holds in request mode, idle ones included; auto:\n\
-         (open files - 256) / 2.",
+         (open files - 256) / 2 for all such listeners together. In connection mode it has no\n\
+         effect: workers.max_connections bounds those.",
         "1 to 1000000 or \"auto\"",
         Default("\"auto\""),
         Restart,

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::observe::Tracked;
 use super::request::stream::{Kind, Stream};
-use super::request::{Arrival, desk};
+use super::request::{self, Arrival, desk};
 use super::{Accepting, Counted, EXHAUSTED_PAUSE, Grants, Reactor, Timer, refuse, tasks};
 use crate::clock;
 use crate::config::Protocol;
@@ -107,7 +107,7 @@ impl Reactor {
             Peer::Ip(address) => (Some(address), Kind::Tcp),
             Peer::Unix => (None, Kind::Unix),
         };
-        if !self.front.has_room() {
+        if !self.front.has_room(listener) {
             refuse::turn_away(accepted.stream, Protocol::Http);
             self.recorder.accepted_refused();
             return self.count_shed(clock::now(), "max_connections");
@@ -115,7 +115,9 @@ impl Reactor {
         match Stream::register(accepted.stream, kind) {
             Ok(stream) => self.change(tasks::Change::Serve(Arrival {
                 stream,
-                open: self.front.client_opened(),
+                open: self
+                    .front
+                    .client_opened(Some(request::Counted::new(Rc::clone(&listener.clients)))),
                 listener: id,
                 server: listener.server,
                 peer,

@@ -1,5 +1,6 @@
 //! Binds one address: a configured one, or the one an app asked for.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -31,6 +32,8 @@ pub(super) struct Listener {
     pub(super) name: String,
     pub(super) options: ListenOptions,
     pub(super) mode: Mode,
+    /// Open connections of its clients (request mode).
+    pub(super) clients: Rc<Cell<u32>>,
     /// Wakes its task after a rest.
     pub(super) resume: Rc<Notify>,
     /// Removed when the listener closes.
@@ -64,6 +67,7 @@ impl Listener {
             name,
             options,
             mode,
+            clients: Rc::default(),
             resume: Rc::new(Notify::new()),
             path: bound.path,
         }

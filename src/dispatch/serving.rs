@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::listener::{self, Bound, Listener};
 use super::servers::{Identity, Lifetime, Server};
 use super::{Accepting, Reactor, Standing, tasks};
-use crate::config::{self, Backlog, ListenOptions};
+use crate::config::{self, Backlog, ListenOptions, MaxClients};
 use crate::link::orders::{OpenListener, Report};
 use crate::link::said::{ListenRequest, Place, ServerKey, ServerKind};
 use crate::policy::{ListenerId, Mode, Shed, WorkerId};
@@ -114,7 +114,15 @@ impl Reactor {
         bound: Bound,
         how: (ListenOptions, Mode),
     ) -> ListenerId {
-        let (_, mode) = how;
+        let (options, mode) = how;
+        if mode == Mode::Connection && options.max_connections != MaxClients::Auto {
+            let address = &bound.address;
+            tracing::warn!(
+                %address,
+                "listen.max_connections bounds clients of request mode; this listener dispatches \
+                 connections, which workers.max_connections bounds"
+            );
+        }
         let id = ListenerId(self.next_listener);
         let name = if id.0 == 0 { "main".to_owned() } else { bound.address.clone() };
         self.next_listener += 1;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::support::{PATIENCE, Tenfold, http, processes, wait_until};
-use super::{Connection, connect, exchange_with, raw, wait_idle};
+use super::support::{PATIENCE, Tenfold, free_port, http, processes, wait_until};
+use super::{Connection, connect, exchange_with, raw, wait_idle, wait_in_flight};
 
 /// What one idle connection may cost the master, in bytes of resident memory.
 const IDLE_BYTES: u64 = 16 * 1024;
@@ -109,4 +109,24 @@ fn heads_that_do_not_end_get_a_408_and_users_are_served_meanwhile() {
     println!("{count} heads that did not end; {answers} answers for a user meanwhile");
     assert!(answers > 0, "a user was not served");
     wait_idle(&tenfold);
+}
+
+#[test]
+fn listener_with_a_bound_of_its_own_takes_no_more_and_costs_others_nothing() {
+    let (narrow, wide) = (free_port(), free_port());
+    let listen =
+        format!("listen=[{{on=\"127.0.0.1:{narrow}\",max_connections=2}},\"127.0.0.1:{wide}\"]");
+    let (tenfold, _) = exchange_with(|it| it.args(["--set", &listen]));
+    let mut idle = connect(wide);
+    assert_eq!(idle.get("/").expect("an answer").status, 200);
+    let mut held: Vec<Connection> = (0..2).map(|_| connect(narrow)).collect();
+    for client in &mut held {
+        client.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").expect("room");
+    }
+    wait_in_flight(&tenfold, 2);
+    let refused = connect(narrow).receive().expect("an answer");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(idle.get("/").expect("it was kept").status, 200);
+    held.pop();
+    wait_until(PATIENCE, "room", || (http::get(narrow, "/").ok()?.status == 200).then_some(()));
 }

@@ -170,7 +170,7 @@ impl Client {
         };
         let evicted = Rc::clone(&self.evicted);
         let bytes = {
-            let _idle = front.idle(Rc::clone(&evicted));
+            let _idle = front.idle(self.listener, Rc::clone(&evicted));
             tokio::select! {
                 biased;
                 () = evicted.notified() => Bytes::TimedOut,

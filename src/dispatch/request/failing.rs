@@ -78,7 +78,7 @@ mod tests {
         };
         let settings = FrontSettings {
             request: config.request.clone(),
-            max_clients: 1,
+            max_clients: NonZeroU32::MIN,
             ejection: config.workers.health.ejection(),
             seed: 1,
         };

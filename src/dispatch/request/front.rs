@@ -5,6 +5,7 @@ use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ use super::probes::Probes;
 use super::retry::{Failure, RetryBudget};
 use super::sticky::Stickiness;
 use super::stream::{Kind, Stream};
-use crate::config::{RequestSettings, ShedAnswer, TrustedProxies, TrustedProxy};
+use crate::config::{MaxClients, RequestSettings, ShedAnswer, TrustedProxies, TrustedProxy};
+use crate::dispatch::listener::Listener;
 use crate::dispatch::{Hears, PrivateEnd, Reactor};
 use crate::http::answer::{Page, content_type};
 use crate::http::{HeadLimits, RequestHead, Trust, TrustedPeers};
@@ -37,8 +39,8 @@ pub(super) const SCRATCH: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct FrontSettings {
     pub(crate) request: RequestSettings,
-    /// Client connections at once.
-    pub(crate) max_clients: usize,
+    /// Client connections at once, of all listeners without a bound of their own.
+    pub(crate) max_clients: NonZeroU32,
     /// When a worker that fails gets nothing for a while.
     pub(crate) ejection: EjectionSettings,
     pub(crate) seed: u64,
@@ -53,7 +55,7 @@ pub(in crate::dispatch) struct Front {
     pub(in crate::dispatch) warmup: Arc<[String]>,
     trusted: TrustedPeers,
     page: Option<Page>,
-    max_clients: usize,
+    max_clients: NonZeroU32,
     pub(super) desk: Rc<Desk>,
     pub(super) recorder: Rc<Recorder>,
     pub(super) sticky: Stickiness,
@@ -67,7 +69,7 @@ pub(in crate::dispatch) struct Front {
     random: RefCell<SplitMix64>,
     clients: Rc<Cell<u32>>,
     /// Idle clients, oldest first.
-    idle: Rc<RefCell<BTreeMap<u64, Rc<Notify>>>>,
+    idle: Rc<RefCell<BTreeMap<u64, Idle>>>,
     next_idle: Cell<u64>,
     /// Every request between its head and its end, by age.
     in_flight: Rc<RefCell<BTreeMap<u64, Rc<Exchange>>>>,
@@ -116,6 +118,7 @@ impl Exchange {
 #[derive(Debug)]
 pub(in crate::dispatch) struct OpenClient {
     counted: Option<Counted>,
+    of: Option<Counted>,
     _holding: Holding,
     stage: Rc<watch::Sender<ending::Stage>>,
     /// Wakes a stop that waits for the last client.
@@ -127,7 +130,14 @@ pub(in crate::dispatch) struct OpenClient {
 pub(super) struct IdleClient {
     _holding: Holding,
     number: u64,
-    idle: Rc<RefCell<BTreeMap<u64, Rc<Notify>>>>,
+    idle: Rc<RefCell<BTreeMap<u64, Idle>>>,
+}
+
+/// Where an idle client came from, and what tells it to make room.
+#[derive(Debug)]
+struct Idle {
+    listener: ListenerId,
+    evicted: Rc<Notify>,
 }
 
 impl Front {
@@ -181,13 +191,25 @@ impl Front {
         self.scratch.borrow_mut()
     }
 
-    /// Whether one more client may be served; makes room by closing the oldest idle one.
-    pub(in crate::dispatch) fn has_room(&self) -> bool {
-        if (self.clients.get() as usize) < self.max_clients {
+    /// Whether one more client of this listener may be served; makes room by closing the oldest
+    /// idle one of those that share its bound.
+    pub(in crate::dispatch) fn has_room(&self, listener: &Listener) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let (has_room, oldest) = match listener.options.max_connections {
+            MaxClients::Auto => (
+                self.clients.get() < self.max_clients.get(),
+                idle.first_entry().map(|it| *it.key()),
+            ),
+            MaxClients::Fixed(max) => {
+                let mut of_it = idle.iter().filter(|(_, it)| it.listener == listener.id);
+                (listener.clients.get() < max.get(), of_it.next().map(|(number, _)| *number))
+            }
+        };
+        if has_room {
             return true;
         }
-        match self.idle.borrow_mut().pop_first() {
-            Some((_, evicted)) => {
+        match oldest.and_then(|number| idle.remove(&number)) {
+            Some(Idle { evicted, .. }) => {
                 evicted.notify_one();
                 true
             }
@@ -195,8 +217,10 @@ impl Front {
         }
     }
 
-    pub(in crate::dispatch) fn client_opened(&self) -> OpenClient {
+    /// Counts a client of a listener, which has this count.
+    pub(in crate::dispatch) fn client_opened(&self, of: Option<Counted>) -> OpenClient {
         OpenClient {
+            of,
             counted: Some(Counted::new(Rc::clone(&self.clients))),
             _holding: self.recorder.hold(Held::Client),
             stage: self.ending.stage(),
@@ -211,16 +235,16 @@ impl Front {
 
     /// Closes every idle connection.
     pub(super) fn evict_idle(&self) {
-        for evicted in self.idle.take().into_values() {
-            evicted.notify_one();
+        for idle in self.idle.take().into_values() {
+            idle.evicted.notify_one();
         }
     }
 
-    /// Enters a client among the idle; `evicted` is told when it must make room.
-    pub(super) fn idle(&self, evicted: Rc<Notify>) -> IdleClient {
+    /// Enters a client of a listener among the idle; `evicted` is told when it must make room.
+    pub(super) fn idle(&self, listener: ListenerId, evicted: Rc<Notify>) -> IdleClient {
         let number = self.next_idle.get();
         self.next_idle.set(number + 1);
-        self.idle.borrow_mut().insert(number, evicted);
+        self.idle.borrow_mut().insert(number, Idle { listener, evicted });
         let _holding = self.recorder.hold(Held::IdleClient);
         IdleClient { _holding, number, idle: Rc::clone(&self.idle) }
     }
@@ -425,7 +449,7 @@ impl Drop for InFlight {
 impl Drop for OpenClient {
     fn drop(&mut self) {
         // Counted out first: whoever is woken must not find it.
-        self.counted = None;
+        (self.counted, self.of) = (None, None);
         if *self.stage.borrow() != ending::Stage::Serving {
             self.moved.notify_one();
         }

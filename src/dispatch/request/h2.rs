@@ -149,7 +149,7 @@ impl Streams {
 
     fn idle(&self, taking: Taking) -> Idle {
         let evicted = Rc::new(Notify::new());
-        let _entry = self.front.idle(Rc::clone(&evicted));
+        let _entry = self.front.idle(self.from.listener, Rc::clone(&evicted));
         let patience = match taking {
             Taking::More => self.front.settings.timeouts.keep_alive,
             Taking::NoMore => LINGER,
@@ -166,7 +166,8 @@ impl Streams {
         let (ours, theirs) = pipe::pair();
         let arrival = Arrival {
             stream: Stream::Memory(theirs),
-            open: self.front.client_opened(),
+            // Its connection is what counts for the listener.
+            open: self.front.client_opened(None),
             listener,
             server,
             peer,
