@@ -2,9 +2,9 @@
 
 pub(super) mod message;
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::sync::mpsc;
@@ -12,6 +12,10 @@ use tokio::sync::mpsc;
 use super::readiness::Sign;
 use crate::policy::WorkerId;
 use crate::sys::{notify, process};
+
+/// How long nothing is read after an error: the kernel had no memory for a moment. What waits is
+/// not lost, and a worker that says too much waits itself.
+const AFTER_ERROR: Duration = Duration::from_millis(100);
 
 /// Reads until the worker's end aborts this. Back-pressure reaches the sender: signs are bounded,
 /// and so is the socket's own queue.
@@ -25,6 +29,7 @@ pub(super) async fn hear(
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%worker, %error, "cannot hear a worker's notices"),
     };
+    let mut has_failed = false;
     loop {
         let received = socket.async_io(Interest::READABLE, || notify::receive(socket.as_fd()));
         match received.await {
@@ -34,8 +39,13 @@ pub(super) async fn hear(
                     return;
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return tracing::warn!(%worker, %error, "cannot hear a worker's notices"),
+            Err(error) => {
+                // To stop here would make a healthy worker look hung.
+                if !std::mem::replace(&mut has_failed, true) {
+                    tracing::warn!(%worker, %error, "cannot hear a worker's notice; trying again");
+                }
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
         }
     }
 }
@@ -43,7 +53,7 @@ pub(super) async fn hear(
 /// The sign of one message, if a process of the worker sent it.
 fn understand(datagram: notify::Datagram, worker: WorkerId, pid: i32) -> Option<Sign> {
     let notify::Datagram { bytes, sender, fds } = datagram;
-    if !sender.is_some_and(|sender| is_of(sender, worker, pid)) {
+    if !sender.is_some_and(|sender| is_of(sender.pid, worker, pid)) {
         tracing::debug!(%worker, ?sender, "notice of a stranger, or of a process that has ended");
         return None;
     }

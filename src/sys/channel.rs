@@ -121,15 +121,15 @@ pub fn recv(
 
 /// A buffer for control messages, aligned as the kernel lays them out.
 #[repr(C, align(8))]
-struct Control<const SPACE: usize>([u8; SPACE]);
+pub(super) struct Control<const SPACE: usize>(pub(super) [u8; SPACE]);
 
-const fn cmsg_space(payload: usize) -> usize {
+pub(super) const fn cmsg_space(payload: usize) -> usize {
     // SAFETY: CMSG_SPACE is arithmetic on its argument and touches no memory.
     unsafe { libc::CMSG_SPACE(payload as u32) as usize }
 }
 
 /// A header for one slice of bytes, with no address and no control message.
-fn empty_header(iov: &mut libc::iovec) -> libc::msghdr {
+pub(super) fn empty_header(iov: &mut libc::iovec) -> libc::msghdr {
     // SAFETY: all-zero bytes are a valid msghdr: null pointers with zero lengths. (musl's has
     // private padding, hence no struct literal.)
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
@@ -159,7 +159,7 @@ fn write_rights(header: &libc::msghdr, fd: RawFd) {
 ///
 /// All of them must be taken, also after MSG_CTRUNC, or they would stay open for ever. (Those that
 /// found no room in the buffer were never installed by the kernel.)
-fn take_rights(header: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
+pub(super) fn take_rights(header: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
     let mut room = MAX_RECEIVED_FDS;
     // SAFETY: recvmsg has set the header to describe the control messages it wrote.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
@@ -193,7 +193,7 @@ fn take_rights(header: &libc::msghdr, fds: &mut Vec<OwnedFd>) {
 }
 
 /// Runs a call that returns a length or -1, again for as long as a signal interrupts it.
-fn retry_interrupted(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
+pub(super) fn retry_interrupted(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
     loop {
         if let Ok(length) = usize::try_from(call()) {
             return Ok(length);

@@ -2,33 +2,47 @@
 //! sender's identity, and speak to whoever started us.
 
 use std::ffi::OsStr;
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::ptr;
 
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt::PassCred,
+use nix::sys::socket::{setsockopt, sockopt::PassCred};
+
+use super::channel::{
+    Control, MAX_RECEIVED_FDS, cmsg_space, empty_header, retry_interrupted, take_rights,
 };
 
 /// The longest message that is looked at; systemd's own bound (PIPE_BUF).
 pub const DATAGRAM_MAX: usize = 4096;
 
-/// The most descriptors that the kernel attaches to one message (SCM_MAX_FD). With room for all of
-/// them none can be lost, and so none can stay open unseen.
-const DESCRIPTORS_MAX: usize = 253;
+/// Room for the sender and a few descriptors: a barrier is one. The kernel installs only those
+/// that have room, so a message full of them costs us a few.
+const CONTROL_SPACE: usize =
+    cmsg_space(size_of::<libc::ucred>()) + cmsg_space(MAX_RECEIVED_FDS * size_of::<RawFd>());
 
 /// One message.
 #[derive(Debug)]
 pub struct Datagram {
-    /// What it says; empty if it was longer than [`DATAGRAM_MAX`].
+    /// What it says; empty if it was longer than [`DATAGRAM_MAX`], or if descriptors that came
+    /// with it were lost: because there were more than [`MAX_RECEIVED_FDS`], or no room for them
+    /// in our table.
     pub bytes: Vec<u8>,
-    /// The process that sent it, as the kernel knows it; none if it is in no pid namespace of ours.
-    pub sender: Option<i32>,
+    /// Who sent it, as the kernel knows; none if it is in no pid namespace of ours.
+    pub sender: Option<Sender>,
     /// What was passed along.
     pub fds: Vec<OwnedFd>,
+}
+
+/// The process behind a message. Only root can name another than itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Its pid when it sent; it may have ended since, and the pid be another's.
+    pub pid: i32,
+    /// Its user.
+    pub uid: u32,
 }
 
 /// Binds an abstract address, written `@name` in NOTIFY_SOCKET; non-blocking.
@@ -51,30 +65,45 @@ pub fn bind(name: &str) -> io::Result<UnixDatagram> {
 /// `WouldBlock` if there is none, else those of recvmsg(2).
 pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Datagram> {
     // One byte more than counts, so that a message of just that length is told from a longer one.
-    let mut buffer = [0; DATAGRAM_MAX + 1];
-    let mut space = nix::cmsg_space!(UnixCredentials, [MaybeUninit<RawFd>; DESCRIPTORS_MAX]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let (mut length, mut sender, mut fds) = (0, None, Vec::new());
-    {
-        let mut slices = [IoSliceMut::new(&mut buffer)];
-        let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)?;
-        for control in message.cmsgs()? {
-            match control {
-                ControlMessageOwned::ScmRights(received) => {
-                    // SAFETY: the kernel has just installed these descriptors for us alone.
-                    fds.extend(received.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-                }
-                ControlMessageOwned::ScmCredentials(credentials) => {
-                    sender = Some(credentials.pid()).filter(|pid| *pid > 0);
-                }
-                _ => {}
-            }
+    let mut buffer = [0u8; DATAGRAM_MAX + 1];
+    let mut iov = libc::iovec { iov_base: (&raw mut buffer).cast(), iov_len: buffer.len() };
+    let mut control = Control([0u8; CONTROL_SPACE]);
+    let mut header = empty_header(&mut iov);
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = CONTROL_SPACE as _;
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+    let length = retry_interrupted(|| {
+        // SAFETY: the header points at `iov`, `buffer` and `control`, which outlive the call and
+        // are not used by anybody else meanwhile.
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) }
+    })?;
+    // First of all: whatever is wrong with the message, these are in our table now.
+    let mut fds = Vec::new();
+    take_rights(&header, &mut fds);
+    let is_whole = length <= DATAGRAM_MAX && header.msg_flags & libc::MSG_CTRUNC == 0;
+    let bytes = if is_whole { buffer[..length].to_vec() } else { Vec::new() };
+    Ok(Datagram { bytes, sender: sender(&header), fds })
+}
+
+/// Who sent the message that recvmsg described in `header`.
+fn sender(header: &libc::msghdr) -> Option<Sender> {
+    // SAFETY: recvmsg has set the header to describe the control messages it wrote.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: `next` is null or points at a control message inside the buffer.
+    while let Some(message) = unsafe { next.as_ref() } {
+        if message.cmsg_level == libc::SOL_SOCKET && message.cmsg_type == libc::SCM_CREDENTIALS {
+            // SAFETY: the payload of `next` begins inside the buffer.
+            let payload = unsafe { libc::CMSG_DATA(next) }.cast::<libc::ucred>();
+            // SAFETY: the buffer has room for the credentials, which the kernel writes before
+            // anything else and therefore whole; the read needs no alignment.
+            let credentials = unsafe { ptr::read_unaligned(payload) };
+            let sender = Sender { pid: credentials.pid, uid: credentials.uid };
+            return (sender.pid > 0).then_some(sender);
         }
-        if message.bytes <= DATAGRAM_MAX {
-            length = message.bytes;
-        }
+        // SAFETY: `next` points at a control message of `header`.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
-    Ok(Datagram { bytes: buffer[..length].to_vec(), sender, fds })
+    None
 }
 
 /// The service manager that started us.
@@ -113,6 +142,8 @@ mod tests {
     use std::io::{PipeReader, Read};
     use std::os::fd::AsFd;
 
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
     use super::*;
 
     fn socket(test: &str) -> (UnixDatagram, UnixDatagram) {
@@ -132,7 +163,8 @@ mod tests {
         sender.send(b"READY=1").expect("there is room");
         let datagram = receive(receiver.as_fd()).expect("it was sent");
         assert_eq!(datagram.bytes, b"READY=1");
-        assert_eq!(datagram.sender, Some(std::process::id() as i32));
+        let uid = nix::unistd::getuid().as_raw();
+        assert_eq!(datagram.sender, Some(Sender { pid: std::process::id() as i32, uid }));
     }
 
     #[test]
@@ -172,22 +204,42 @@ mod tests {
         assert_eq!(lengths, [DATAGRAM_MAX, 0]);
     }
 
+    /// Sends a barrier with this many copies of a pipe's end, and returns the other end.
+    fn send_with_copies(sender: &UnixDatagram, copies: usize) -> PipeReader {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let raw = vec![writer.as_raw_fd(); copies];
+        let control = [ControlMessage::ScmRights(&raw)];
+        let bytes = [io::IoSlice::new(b"BARRIER=1")];
+        sendmsg::<()>(sender.as_raw_fd(), &bytes, &control, MsgFlags::empty(), None)
+            .expect("there is room");
+        reader
+    }
+
     #[test]
     fn every_passed_descriptor_is_taken_and_closed() {
         let (receiver, sender) = socket("passed");
-        let (reader, writer) = io::pipe().expect("a pipe");
         let _only_copy = crate::sys::testing::without_forks();
-        let raw = [writer.as_raw_fd(); DESCRIPTORS_MAX];
-        let control = [nix::sys::socket::ControlMessage::ScmRights(&raw)];
-        let bytes = [io::IoSlice::new(b"BARRIER=1")];
-        let flags = MsgFlags::empty();
-        nix::sys::socket::sendmsg::<()>(sender.as_raw_fd(), &bytes, &control, flags, None)
-            .expect("there is room");
-        drop(writer);
+        let mut reader = send_with_copies(&sender, MAX_RECEIVED_FDS);
         let datagram = receive(receiver.as_fd()).expect("it was sent");
-        assert_eq!(datagram.fds.len(), DESCRIPTORS_MAX);
+        assert_eq!(datagram.bytes, b"BARRIER=1");
+        assert_eq!(datagram.fds.len(), MAX_RECEIVED_FDS);
         drop(datagram);
-        let mut reader: PipeReader = reader;
         assert_eq!(reader.read(&mut [0; 1]).expect("our pipe"), 0, "no copy is left");
+    }
+
+    #[test]
+    fn a_message_with_too_many_descriptors_says_nothing_and_leaves_none_behind() {
+        let (receiver, sender) = socket("flood");
+        let _only_copy = crate::sys::testing::without_forks();
+        // The most that the kernel attaches to one message (SCM_MAX_FD).
+        let mut reader = send_with_copies(&sender, 253);
+        sender.send(b"WATCHDOG=1").expect("there is room");
+        let datagram = receive(receiver.as_fd()).expect("it was sent");
+        assert_eq!((datagram.bytes.len(), datagram.fds.len()), (0, MAX_RECEIVED_FDS));
+        assert!(datagram.sender.is_some());
+        drop(datagram);
+        assert_eq!(reader.read(&mut [0; 1]).expect("our pipe"), 0, "no copy is left");
+        let next = receive(receiver.as_fd()).expect("it was sent");
+        assert_eq!(next.bytes, b"WATCHDOG=1", "the next one is heard");
     }
 }

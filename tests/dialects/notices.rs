@@ -2,6 +2,7 @@
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::Command;
 
 use crate::support::{PATIENCE, Tenfold, processes};
 use crate::{ask, in_python, service};
@@ -37,6 +38,26 @@ fn a_strangers_words_count_for_nothing() {
     assert_eq!(ask(&status.workers[0], "/barrier")["released"], true);
     let status = tenfold.status().expect("the master runs");
     assert_eq!(status.workers[0].status.as_deref(), Some("its own"));
+}
+
+#[test]
+fn a_notice_that_cannot_be_taken_whole_makes_nobody_deaf() {
+    let tenfold = service(&["STATUS=its own"]).args(["-n", "1"]).start();
+    let status = tenfold.wait_ready(1);
+    // Room for fewer descriptors than come with each message.
+    let limit = |soft: String| {
+        let master = tenfold.pid().to_string();
+        let limited = Command::new("prlimit").args(["--pid", &master, &soft]).status();
+        assert!(limited.expect("prlimit runs").success());
+    };
+    let before = processes::counters(tenfold.pid()).fds;
+    limit(format!("--nofile={}:", before + 2));
+    for _ in 0..3 {
+        assert_eq!(ask(&status.workers[0], "/flood")["released"], true);
+    }
+    limit("--nofile=1024:".to_owned());
+    assert_eq!(ask(&status.workers[0], "/barrier")["released"], true);
+    assert!(processes::counters(tenfold.pid()).fds <= before + 2, "descriptors are left open");
 }
 
 #[test]
