@@ -87,7 +87,8 @@ impl Supervisor {
             (None, PrivateListener::Port | PrivateListener::Socket(_)) => Shows::Connects,
         };
         let probe = self.probe(worker, private.upstream.clone(), shows);
-        let heard = notify::hear(socket, worker, pid, self.signs_in.clone());
+        let speaker = notify::Speaker { worker, pid, instance: self.parts.instance.clone() };
+        let heard = notify::hear(socket, speaker, self.signs_in.clone());
         let notify = self.watchers.spawn(heard);
         let probes = vec![probe];
         let (status, alive_at) = (None, None);

@@ -81,6 +81,16 @@ pub fn is_within(pid: i32, leader: i32) -> bool {
     false
 }
 
+/// The users that a process acts as: real, effective, saved and for files.
+///
+/// # Errors
+/// `NotFound` if the process is gone, `InvalidData` if the kernel shows no such line.
+pub fn users(pid: i32) -> io::Result<Vec<u32>> {
+    // Not the owner of the directory: that is root for a process that has changed its user.
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    parse_users(&status).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// One variable of the environment that a process was started with.
 ///
 /// # Errors
@@ -213,6 +223,11 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let group = fields.next()?.parse().ok()?;
     Some(Stat { state, parent, group })
+}
+
+fn parse_users(status: &str) -> Option<Vec<u32>> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().map(|uid| uid.parse().ok()).collect()
 }
 
 fn parse_children(text: &str) -> impl Iterator<Item = i32> {

@@ -1,8 +1,8 @@
 //! What a worker may say on NOTIFY_SOCKET, and when it counts as ready.
 
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
 use crate::support::{PATIENCE, Tenfold, processes};
 use crate::{ask, in_python, service};
@@ -24,20 +24,57 @@ fn a_barrier_is_lifted_once_it_is_read() {
     assert_eq!(ask(&status.workers[0], "/barrier")["released"], true);
 }
 
+/// Says something on the NOTIFY_SOCKET of its first argument, and ends when its input does.
+const STRANGER: &str = "import socket, sys
+channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+channel.sendto(b'STATUS=forged', chr(0) + sys.argv[1])
+print('sent', flush=True)
+sys.stdin.read()";
+
+/// Lets a process that is no child of the worker speak, and returns the worker's status after it
+/// was heard.
+#[track_caller]
+fn status_after(tenfold: &Tenfold, mut stranger: Command) -> Option<String> {
+    let status = tenfold.status().expect("the master runs");
+    let address = processes::environment_of(status.pid_of(0), "NOTIFY_SOCKET");
+    let address = address.expect("it has one");
+    let name = address.strip_prefix('@').expect("it is abstract");
+    stranger.args(["-c", STRANGER, name]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut stranger = stranger.spawn().expect("python3 runs");
+    let mut said = String::new();
+    let stdout = stranger.stdout.take().expect("it is piped");
+    BufReader::new(stdout).read_line(&mut said).expect("its output");
+    assert_eq!(said, "sent\n", "anybody may send");
+    // The worker's barrier comes after it, and is lifted after all before it was read; until then
+    // the stranger lives, so that what is known of it can be looked at.
+    assert_eq!(ask(&status.workers[0], "/barrier")["released"], true);
+    drop(stranger.stdin.take());
+    stranger.wait().expect("our child");
+    tenfold.status().expect("the master runs").workers[0].status.clone()
+}
+
 #[test]
 fn a_strangers_words_count_for_nothing() {
     let tenfold = service(&["STATUS=its own"]).args(["-n", "1"]).start();
     let status = tenfold.wait_ready(1);
-    let address = processes::environment_of(status.pid_of(0), "NOTIFY_SOCKET");
-    let address = address.expect("it has one");
-    let name = address.strip_prefix('@').expect("it is abstract");
-    let address = SocketAddr::from_abstract_name(name).expect("short");
-    let stranger = UnixDatagram::unbound().expect("a socket");
-    stranger.send_to_addr(b"STATUS=forged", &address).expect("anybody may send");
-    // The worker's barrier comes after it, and is lifted after all before it was read.
-    assert_eq!(ask(&status.workers[0], "/barrier")["released"], true);
-    let status = tenfold.status().expect("the master runs");
-    assert_eq!(status.workers[0].status.as_deref(), Some("its own"));
+    let (worker, pid) = (status.workers[0].id.to_string(), status.pid_of(0));
+    let instance = processes::environment_of(pid, "TENFOLD_INSTANCE").expect("it has one");
+    let stranger = || Command::new("python3");
+    assert_eq!(status_after(&tenfold, stranger()).as_deref(), Some("its own"));
+    // A worker of another tenfold has the same number, and is somebody else's.
+    let mut other = stranger();
+    other.env("TENFOLD_WORKER", &worker).env("TENFOLD_INSTANCE", "0".repeat(32));
+    assert_eq!(status_after(&tenfold, other).as_deref(), Some("its own"));
+    // Only root can be another user for a moment.
+    if nix::unistd::geteuid().is_root() {
+        let mut nobody = stranger();
+        nobody.env("TENFOLD_WORKER", &worker).env("TENFOLD_INSTANCE", &instance).uid(65_534);
+        assert_eq!(status_after(&tenfold, nobody).as_deref(), Some("its own"));
+    }
+    // One of its own that has left its group and its parent is known by its environment.
+    let mut escaped = stranger();
+    escaped.env("TENFOLD_WORKER", &worker).env("TENFOLD_INSTANCE", &instance);
+    assert_eq!(status_after(&tenfold, escaped).as_deref(), Some("forged"));
 }
 
 #[test]
