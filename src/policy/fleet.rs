@@ -198,6 +198,7 @@ impl Fleet {
                     worker.unready(until);
                 }
             }
+            Event::Leaves { worker } => self.leaves(now, worker),
             Event::Drained { worker } => self.drained(now, worker),
             Event::Exited { worker, exit } => self.ended(now, worker, Cause::Exited(exit)),
             Event::Replace { worker, why, handover } => self.replace(now, worker, why, handover),
@@ -326,6 +327,13 @@ impl Fleet {
             | PlaceState::Failed(_)
             | PlaceState::Drained => {}
         }
+    }
+
+    fn leaves(&mut self, now: Instant, id: WorkerId) {
+        let drain_by = after(now, self.settings.stop.drain());
+        let kill_by = after(now, self.settings.stop.kill_after_term);
+        let worker = self.workers.get_mut(&id);
+        self.actions.extend(worker.and_then(|worker| worker.leave(drain_by, kill_by)));
     }
 
     fn drained(&mut self, now: Instant, id: WorkerId) {

@@ -150,11 +150,7 @@ impl Supervisor {
                     self.serves(worker, upstream);
                 }
             }
-            // It gets nothing new and ends by itself; if nobody had asked it to, that is a crash.
-            Notice::Stopping => {
-                let until = self.leaves_by(Some(worker));
-                self.order(Order::Drain { worker, until });
-            }
+            Notice::Stopping => self.on(Event::Leaves { worker }),
             Notice::Status(status) => watched.status = Some(status),
             Notice::Watchdog => {
                 watched.alive_at = Some(clock::now());

@@ -98,6 +98,18 @@ fn a_notice_that_cannot_be_taken_whole_makes_nobody_deaf() {
 }
 
 #[test]
+fn a_worker_that_says_it_stops_and_does_not_is_replaced() {
+    let tenfold = service(&[]).args(["-n", "1"]).start();
+    let status = tenfold.wait_ready(1);
+    ask(&status.workers[0], "/stopping");
+    let next = tenfold.wait_status(PATIENCE, "another worker", |next| {
+        next.ready() == 1 && next.workers[0].id != status.workers[0].id
+    });
+    assert_eq!(next.workers[0].restarts, 1);
+    assert!(!processes::is_alive(status.pid_of(0)));
+}
+
+#[test]
 fn a_configured_path_is_the_only_proof() {
     // Any status will do: the fixture's file server has no such file.
     let tenfold = in_python()

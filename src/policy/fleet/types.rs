@@ -25,6 +25,9 @@ pub enum Event {
     Extend { worker: WorkerId, by: Duration },
     /// The worker (a wrapper) lives, but what served in it is gone; it may become ready again.
     Unready { worker: WorkerId },
+    /// The worker says that it is on its way out; it drains, and gets its TERM when it has. Its end
+    /// is a crash like any other, unless it was sent away.
+    Leaves { worker: WorkerId },
     /// The worker has finished all its work after [`Action::Drain`].
     Drained { worker: WorkerId },
     /// The process was reaped.

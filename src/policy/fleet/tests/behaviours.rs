@@ -108,6 +108,27 @@ use Event::{Begin, ScaleBy, ScaleTo, Stop, Tick};
 use StopKind::{Graceful, Interactive, Now};
 
 #[test]
+fn a_worker_that_says_it_leaves_is_drained_ended_and_replaced() {
+    let leaves = |worker| Event::Leaves { worker: WorkerId(worker) };
+    check(
+        pool(1),
+        &[
+            (0, Begin, "spawn:1@0"),
+            (1, spawned(1), ""),
+            (9, ready(1), ""),
+            (20, leaves(1), "drain:1"),
+            (21, leaves(1), ""),
+            (30, drained(1), "term:1"),
+            (40, signal(1, 15), "[restart:0 now 1 signal 15] spawn:2@0"),
+            (41, spawned(2), ""),
+            // Nothing to finish.
+            (42, leaves(2), "term:2"),
+            (3_042, Tick, "[term-timeout:2] kill:2"),
+        ],
+    );
+}
+
+#[test]
 fn every_slot_gets_a_worker_as_the_gate_allows() {
     let settings = FleetSettings { concurrent_starts: NonZeroU16::MIN, ..pool(3) };
     check(

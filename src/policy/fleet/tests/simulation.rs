@@ -106,6 +106,7 @@ fn worker_event(worker: WorkerId, choice: u64) -> Event {
         10 => Event::Condemn { worker, cause: Cause::Hung },
         11 => Event::Replace { worker, why: Why::RedLine, handover: Handover::StopFirst },
         14 | 15 => Event::Probed { worker, verdict: Verdict::Passed },
+        17 => Event::Leaves { worker },
         16 => Event::Probed { worker, verdict: Verdict::Failed },
         12 | 13 => Event::Replace { worker, why: Why::MaxAge, handover: Handover::StartFirst },
         _ => Event::Ready { worker },

@@ -151,6 +151,7 @@ impl World {
             Event::Probed { .. } => self.probed = None,
             Event::Stop(_) => self.asked_to_stop = self.asked_to_stop.or(Some(self.now)),
             Event::Begin
+            | Event::Leaves { .. }
             | Event::Drained { .. }
             | Event::Extend { .. }
             | Event::Replace { .. }
@@ -256,6 +257,7 @@ impl World {
             | Event::SpawnFailed { .. }
             | Event::Extend { .. }
             | Event::Unready { .. }
+            | Event::Leaves { .. }
             | Event::Drained { .. }
             | Event::Replace { .. }
             | Event::Condemn { .. }
