@@ -137,7 +137,8 @@ impl Supervisor {
 
     /// The guardian died or does not read: a new one learns of every group.
     pub(super) fn guardian_lost(&mut self, error: &std::io::Error) {
-        if self.parts.guardian.take().is_some_and(|it| it.age() < GUARDIAN_LIFE_MIN) {
+        let age = self.parts.guardian.take().map(Guardian::discard);
+        if age.is_some_and(|age| age < GUARDIAN_LIFE_MIN) {
             tracing::warn!(%error, "the guardian does not stay up; running without one");
             return;
         }

@@ -117,9 +117,12 @@ impl Guardian {
         &self.child
     }
 
-    /// How long ago it was started.
-    #[must_use]
-    pub fn age(&self) -> Duration {
+    /// Gives up a guardian that is gone or does not read, and tells how long it was there.
+    ///
+    /// It is killed: one that was only stopped would take the closed pipe for the master's death.
+    pub fn discard(self) -> Duration {
+        // Gone already is the usual case.
+        let _ = self.child.signal(Signal::SIGKILL);
         clock::now().saturating_duration_since(self.started)
     }
 

@@ -183,3 +183,14 @@ fn no_guardian_is_needed_where_somebody_else_ends_the_tree() {
     assert!(!with(42, &[("SYSTEMD_EXEC_PID", "42")]));
     assert!(!with(42, &[("INVOCATION_ID", "a"), ("NOTIFY_SOCKET", "/run/n")]));
 }
+
+#[test]
+fn a_guardian_that_is_given_up_does_nothing_more() {
+    let (guardian, mut reader) = posing("echo up; cat; echo the master has died");
+    let pid = guardian.child().pid();
+    let _ = guardian.discard();
+    let mut said = String::new();
+    reader.read_to_string(&mut said).expect("it ends");
+    assert!(!said.contains("died"), "{said}");
+    child::reap(pid).expect("ours");
+}
