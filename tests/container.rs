@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
@@ -176,4 +178,29 @@ fn exit_codes_are_those_of_the_container() {
         let status = container.wait_exit(PATIENCE);
         assert_eq!(status.code(), Some(code), "{words:?}\n{}", container.output());
     }
+}
+
+/// A pool under a quota that is too small is told so, with figures.
+#[test]
+fn quota_that_stops_the_pool_is_told_of() {
+    let ports = (free_port(), free_port());
+    let container = Plan::serving("block.js", ports).cpus(0.5).start();
+    container.wait_ready(ports.1, 2);
+    let over = AtomicBool::new(false);
+    let line = std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    // It ends with the container, if that fails.
+                    let _ = http::get(ports.0, "/block?ms=200");
+                }
+            });
+        }
+        let line = container.try_line(2 * PATIENCE, "the CPU quota is spent");
+        over.store(true, Ordering::Relaxed);
+        line
+    });
+    let line = line.unwrap_or_else(|| panic!("no such line came\n{}", container.output()));
+    assert!(line.contains("\"quota_cpus\":0.5") && line.contains("\"workers\":2"), "{line}");
+    assert!(line.contains("fewer workers"), "{line}");
 }

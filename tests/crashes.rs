@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use support::crowd::{Crowd, Outcome};
-use support::pool::{command_pool, in_connection_mode, node_pool};
+use support::pool::{command_pool, in_connection_mode, node_pool, request_pool};
 use support::{Builder, PATIENCE, Status, Tenfold, free_port, processes, try_until, wait_until};
 
 const WORKERS: usize = 4;
@@ -265,4 +265,30 @@ fn stopped_master_costs_nobody_their_life() {
     let after = tenfold.wait_ready(WORKERS);
     assert_eq!((pids(&after), after.total("restarts")), (before, 0));
     Crowd { port, path: "/", clients: 8, requests: 40 }.ask_all();
+}
+
+#[test]
+fn crashes_are_told_apart_in_the_log_and_the_status() {
+    let (builder, port) = request_pool("http.js", 2);
+    let tenfold = builder.start();
+    let idle = tenfold.wait_ready(2).pid_of(0);
+    processes::signal(idle, Signal::SIGKILL);
+    tenfold
+        .wait_for_line(PATIENCE, |line| line.contains("\"kind\":\"one worker, while it served\""));
+    tenfold.wait_ready(2);
+    let crowd = Crowd { port, path: "/slow?ms=200", clients: 8, requests: 200 };
+    std::thread::scope(|scope| {
+        scope.spawn(|| crowd.ask());
+        // For longer than it takes until the workers are looked at.
+        let busy = tenfold.wait_status(PATIENCE, "a busy pool", |status| {
+            status.total("requests") > 40 && status.worker_in(1).in_flight > 0
+        });
+        processes::signal(busy.pid_of(1), Signal::SIGKILL);
+        tenfold.wait_for_line(PATIENCE, |line| line.contains("\"kind\":\"killed under load\""));
+    });
+    let shown = tenfold.cli(["status"]).stdout;
+    assert!(shown.contains("ago, one worker, while it served (signal 9)"), "{shown}");
+    assert!(shown.contains("ago, killed under load (signal 9)"), "{shown}");
+    let never = in_connection_mode(2).app(["sh", "-c", "exit 1"]).start();
+    never.wait_for_line(PATIENCE, |line| line.contains("\"kind\":\"all from the start\""));
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::supervisor::reload::ReloadStatus;
-use crate::supervisor::request::{Status, WorkerStatus};
+use crate::supervisor::request::{CrashStatus, Status, WorkerStatus};
 
 const HEADINGS: [&str; 9] =
     ["SLOT", "STATE", "PID", "OPEN", "ACTIVE", "ACCEPTED", "RESTARTS", "RSS", "UPTIME"];
@@ -58,6 +58,12 @@ pub fn table(status: &Status) -> String {
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
+    }
+    for worker in &status.workers {
+        if let Some(CrashStatus { kind, exit, age_ms }) = &worker.last_crash {
+            let (slot, ago) = (worker.slot, duration(age_ms / 1000));
+            line(&mut text, format_args!("slot {slot}: crashed {ago} ago, {kind} ({exit})"));
+        }
     }
     text
 }

@@ -3,12 +3,15 @@
 //! Each file judges one thing and only finds; what follows is for `Fleet` (processes) and `Balance`
 //! (who gets what) to decide. Absent on purpose: how a sample is taken.
 
+mod crash;
 mod ejection;
 mod heartbeat;
 mod poison;
 mod ramp;
 mod recycle;
+mod throttle;
 
+pub use crash::{CrashKind, LastSeen, Past};
 pub use ejection::{EjectionSettings, Ejections};
 pub use heartbeat::{Finding, HangTimes, Heartbeats, Sign};
 pub use poison::{RequestKey, Suspects};
@@ -16,3 +19,4 @@ pub use ramp::ramped;
 pub use recycle::{
     Flow, MemorySoft, PoolVitals, Recycle, RecycleSettings, Recycling, Turnover, Vitals,
 };
+pub use throttle::{QuotaPeriods, QuotaWatch};

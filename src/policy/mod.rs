@@ -22,8 +22,9 @@ pub use fleet::{
     StopKind, StopStep, StopTimes, StormSettings, Surge, Verdict, Why, WorkerExit, WorkerLife,
 };
 pub use health::{
-    EjectionSettings, Ejections, Finding, Flow, HangTimes, Heartbeats, MemorySoft, PoolVitals,
-    Recycle, RecycleSettings, Recycling, RequestKey, Sign, Suspects, Turnover, Vitals, ramped,
+    CrashKind, EjectionSettings, Ejections, Finding, Flow, HangTimes, Heartbeats, LastSeen,
+    MemorySoft, Past, PoolVitals, QuotaPeriods, QuotaWatch, Recycle, RecycleSettings, Recycling,
+    RequestKey, Sign, Suspects, Turnover, Vitals, ramped,
 };
 pub use ids::{Generation, ListenerId, Slot, Ticket, WorkerId};
 pub use queue::QueueBounds;

@@ -14,7 +14,8 @@ use super::{Bypass, Process, Supervisor};
 use crate::clock::{self, Pulse};
 use crate::link::orders::{Attachment, Expects, Order};
 use crate::policy::{
-    Action, Cause, Event, Failure, Finish, Generation, Note, Slot, StopStep, WorkerId, WorkerLife,
+    Action, Cause, Event, Failure, Finish, Generation, Note, Past, Slot, StopStep, WorkerId,
+    WorkerLife,
 };
 use crate::sys::{child, process};
 
@@ -123,6 +124,7 @@ impl Supervisor {
             load: Arc::clone(&load),
             page_beats: PageBeats::Yes,
             heard: Arc::clone(&heard),
+            past: Past::NeverReady,
             dialect: None,
             runtime: None,
             bypass: Bypass::Check(started + super::BYPASS_CHECK),
@@ -188,7 +190,8 @@ impl Supervisor {
                     Some(victim) if victim == failure.worker => self.restarts.count_oom(),
                     Some(_) | None => self.restarts.count(failure.cause),
                 }
-                let sequel = Sequel::Restart { delay, failures };
+                let kind = self.kind_of(failure);
+                let sequel = Sequel::Restart { delay, failures, kind };
                 let told = self.sequels.insert(failure.worker, sequel);
                 debug_assert!(told.is_none(), "a worker dies once");
                 self.tell_of_no_process(failure, delay);
@@ -280,11 +283,10 @@ impl Supervisor {
     }
 }
 
-/// Kills whatever is left of all workers, wherever it has hidden.
-pub(super) fn kill_descendants(instance: &str) {
-    for pid in process::with_variable(INSTANCE_VARIABLE, instance) {
-        kill(pid);
-    }
+/// Kills whatever is left of all workers, wherever it has hidden; how much there was.
+pub(super) fn kill_descendants(instance: &str) -> usize {
+    let left = process::with_variable(INSTANCE_VARIABLE, instance);
+    left.into_iter().map(kill).count()
 }
 
 fn kill(pid: i32) {

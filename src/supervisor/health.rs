@@ -3,6 +3,7 @@
 //! A worker is judged only while it is ready, and only by what it has shown before: one that never
 //! had a heartbeat is not missed.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{Process, Supervisor};
@@ -30,6 +31,8 @@ pub(super) struct Health {
     /// How often a worker was found stalled.
     pub(super) stalls: u64,
     panic: Panic,
+    /// How much each worker held when it was last looked at: at its death others may have it.
+    held: BTreeMap<WorkerId, u32>,
 }
 
 /// Whether the heartbeat of a worker's load page can be relied on.
@@ -46,7 +49,12 @@ impl Health {
         let heartbeats = Heartbeats::new(times);
         let interval = heartbeats.interval().into_iter().chain(others).min();
         let due = interval.map(|interval| now + interval);
-        Self { heartbeats, interval, due, stalls: 0, panic: Panic::No }
+        Self { heartbeats, interval, due, stalls: 0, panic: Panic::No, held: BTreeMap::new() }
+    }
+
+    /// Requests, or connections with something to do, that a worker held a moment ago.
+    pub(super) fn held(&self, worker: WorkerId) -> u32 {
+        self.held.get(&worker).copied().unwrap_or(0)
     }
 
     /// When workers are next looked at.
@@ -75,6 +83,8 @@ impl Supervisor {
         }
         let (accounts, panic) = self.accounts();
         self.note_panic(panic);
+        let held = |account: &WorkerView| (account.id, account.in_flight.max(account.active));
+        self.health.held = accounts.iter().map(held).collect();
         let signs: Vec<(WorkerId, Sign)> = self
             .parts
             .fleet

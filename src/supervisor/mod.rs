@@ -6,6 +6,7 @@
 //! any knowledge of connections.
 
 mod act;
+mod end;
 pub mod guardian;
 mod health;
 pub(crate) mod launch;
@@ -13,6 +14,7 @@ mod memory;
 mod notify;
 mod obituary;
 mod probe;
+mod quota;
 mod readiness;
 mod recycle;
 pub mod reload;
@@ -37,8 +39,8 @@ use crate::link::orders::{OpenListener, Order, Report};
 use crate::logs::LogHandle;
 use crate::metrics::Reader;
 use crate::policy::{
-    Balance, Event, Finish, Fleet, Generation, HangTimes, ListenerId, RecycleSettings, Slot,
-    StopKind, Verdict, WorkerExit, WorkerId,
+    Balance, Event, Finish, Fleet, Generation, HangTimes, LastSeen, ListenerId, Past,
+    RecycleSettings, Slot, StopKind, Verdict, WorkerExit, WorkerId,
 };
 use crate::sys::child::{self, Child, Ended};
 use crate::sys::load::LoadPage;
@@ -46,7 +48,8 @@ pub(crate) use act::explain;
 use guardian::Guardian;
 use health::{Health, PageBeats};
 use launch::Launcher;
-use obituary::{Obituary, Sequel};
+use obituary::{Crash, Obituary, Sequel};
+use quota::Quota;
 use readiness::{Sign, Watched};
 use recycle::Lives;
 use reload::{Reloads, Renew, Terms};
@@ -59,9 +62,6 @@ use terms::ForeignTerms;
 
 /// A worker that is not ready after this may listen past us: its sockets are looked at.
 const BYPASS_CHECK: Duration = Duration::from_secs(3);
-
-/// How long the end waits for what dead workers wrote last.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What control is made of.
 pub(crate) struct Parts {
@@ -130,6 +130,11 @@ pub(crate) struct Supervisor {
     restarts: Restarts,
     health: Health,
     lives: Lives,
+    quota: Quota,
+    /// What was last seen of workers whose deaths the fleet is being told of.
+    seen: BTreeMap<WorkerId, LastSeen>,
+    /// The last crash of each slot.
+    crashes: BTreeMap<Slot, Crash>,
     stops: Vec<Instant>,
     reloads: Reloads,
     /// What asks canaries whether they answer.
@@ -174,6 +179,8 @@ struct Process {
     page_beats: PageBeats,
     /// Beats with its `ready` and `load` messages.
     heard: Arc<Pulse>,
+    /// Whether it has ever been ready.
+    past: Past,
     dialect: Option<&'static str>,
     runtime: Option<String>,
     bypass: Bypass,
@@ -195,6 +202,7 @@ impl Supervisor {
         let (signs_in, signs) = readiness::signs();
         let lives = Lives::new(parts.recycling);
         let health = Health::new(parts.hang_times, lives.interval(), parts.started);
+        let quota = Quota::new(parts.started);
         Self {
             parts,
             processes: BTreeMap::new(),
@@ -210,6 +218,9 @@ impl Supervisor {
             restarts: Restarts::default(),
             health,
             lives,
+            quota,
+            seen: BTreeMap::new(),
+            crashes: BTreeMap::new(),
             stops: Vec::new(),
             reloads: Reloads::default(),
             probes: JoinSet::new(),
@@ -278,13 +289,14 @@ impl Supervisor {
         });
         let systemd = self.parts.systemd.as_ref().and_then(|systemd| systemd.deadline(now));
         let fleet = self.parts.fleet.deadline();
-        checks.chain(fleet).chain(self.health.due()).chain(systemd).min()
+        checks.chain(fleet).chain(self.health.due()).chain(self.quota.due()).chain(systemd).min()
     }
 
     fn tick(&mut self) {
         let now = clock::now();
         self.look_for_bypasses(now);
         self.check_health(now);
+        self.check_quota(now);
         self.on(Event::Tick);
     }
 
@@ -369,8 +381,10 @@ impl Supervisor {
         };
         self.note_death(clock::now(), worker, exit);
         let killer = self.killer_of(worker, exit);
+        self.seen.insert(worker, self.last_seen(worker, process.past));
         self.expect_last_words(worker, process.slot, (exit, killer));
         self.on(Event::Exited { worker, exit });
+        self.seen.remove(&worker);
         self.prune_generations();
     }
 
@@ -379,6 +393,7 @@ impl Supervisor {
             Report::Ready(worker) => {
                 if let Some(process) = self.processes.get_mut(&worker) {
                     process.bypass = Bypass::Settled;
+                    process.past = Past::Ready;
                     let pid = process.child.pid();
                     tracing::debug!(%worker, slot = %process.slot, pid, "worker is ready");
                 }
@@ -455,27 +470,6 @@ impl Supervisor {
             // control could still do would serve anybody.
             tracing::error!(%error, "the reactor does not hear control");
         }
-    }
-
-    /// Ends what is left, after the fleet has finished.
-    async fn end(mut self) -> Ending {
-        self.order(Order::Quit);
-        let gather = async {
-            while let Some(Ok(obituary)) = self.obituaries.join_next().await {
-                self.bury(obituary);
-            }
-        };
-        // What hangs on to a dead worker's output must not hold up the end.
-        let _ = tokio::time::timeout(LAST_WORDS, gather).await;
-        act::kill_descendants(&self.parts.instance);
-        self.reap();
-        if let Some(guardian) = self.parts.guardian.take()
-            && let Err(error) = guardian.dismiss()
-        {
-            tracing::debug!(%error, "the guardian was gone already");
-        }
-        let finish = self.finish.expect("the loop ends with a finish");
-        Ending { finish, last_words: self.last_words, failure: self.useless }
     }
 }
 

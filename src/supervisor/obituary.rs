@@ -1,11 +1,12 @@
 //! Tells of a worker's end, together with what it wrote last.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Supervisor;
 use super::reload::Mourned;
+use crate::clock;
 use crate::logs::LastWords;
-use crate::policy::{Slot, WorkerExit, WorkerId};
+use crate::policy::{CrashKind, Failure, LastSeen, Past, Phase, Slot, WorkerExit, WorkerId};
 
 /// How much of a worker's last output goes into one log line.
 const LAST_LINES: usize = 20;
@@ -21,13 +22,21 @@ pub(super) struct Obituary {
     killer: Option<String>,
 }
 
+/// A crash that was told of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crash {
+    pub(super) at: Instant,
+    pub(super) kind: CrashKind,
+    pub(super) exit: WorkerExit,
+}
+
 /// What follows a death; told in the same line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sequel {
     /// It was asked to end.
     Wanted,
     /// The slot starts again after this.
-    Restart { delay: Duration, failures: u32 },
+    Restart { delay: Duration, failures: u32, kind: CrashKind },
     /// It was to take over; the next is tried after this, and the old worker goes on.
     Again { delay: Duration },
     /// The slot is given up.
@@ -41,6 +50,25 @@ fn last_lines(words: &LastWords) -> String {
 }
 
 impl Supervisor {
+    /// What is known of a worker that has just ended, before anything forgets it.
+    pub(super) fn last_seen(&self, worker: WorkerId, past: Past) -> LastSeen {
+        let pool = match self.parts.fleet.phase() {
+            Phase::Starting => Past::NeverReady,
+            Phase::Running | Phase::Reloading | Phase::Stopping(_) | Phase::Finished => Past::Ready,
+        };
+        LastSeen { worker: past, pool, held: self.health.held(worker) }
+    }
+
+    /// What a crash is called.
+    pub(super) fn kind_of(&self, failure: Failure) -> CrashKind {
+        // Without a process there was nothing to be seen.
+        let seen = self.seen.get(&failure.worker).copied();
+        CrashKind::of(
+            failure.cause,
+            seen.unwrap_or_else(|| self.last_seen(failure.worker, Past::NeverReady)),
+        )
+    }
+
     /// Begins to gather what a dead worker wrote last; [`Supervisor::bury`] tells of it.
     pub(super) fn expect_last_words(
         &mut self,
@@ -69,10 +97,11 @@ impl Supervisor {
                 tracing::debug!(%worker, %slot, %exit, "worker ended as asked");
                 return;
             }
-            Sequel::Restart { delay, failures } => {
+            Sequel::Restart { delay, failures, kind } => {
                 let restart_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                self.crashes.insert(slot, Crash { at: clock::now(), kind, exit });
                 tracing::warn!(
-                    %worker, %slot, %exit, killer, failures, restart_in_ms,
+                    %worker, %slot, %kind, %exit, killer, failures, restart_in_ms,
                     last_output = last_words, "worker crashed, restarting"
                 );
             }

@@ -224,6 +224,9 @@ pub struct WorkerStatus {
     pub ejected_ms: Option<u64>,
     /// Restarts of this slot after failures.
     pub restarts: u32,
+    /// The last crash in this slot: its kind, how the worker ended, and when.
+    #[serde(default)]
+    pub last_crash: Option<CrashStatus>,
     /// Exchanges it has finished, as it reports.
     pub requests: u64,
     /// Memory of its own, all its processes, when last measured; only where `memory.soft` bounds
@@ -244,6 +247,18 @@ pub struct WorkerStatus {
     pub uptime_s: Option<u64>,
     /// Until it is started again.
     pub restart_in_ms: Option<u64>,
+}
+
+/// A worker's end that nobody had asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashStatus {
+    /// `all from the start`, `one worker, before it was ready`, `killed under load`,
+    /// `one worker, while it served` or `hung`.
+    pub kind: String,
+    /// `exit 1`, `signal 9`.
+    pub exit: String,
+    /// Since then, in milliseconds.
+    pub age_ms: u64,
 }
 
 /// Sums over all workers.

@@ -7,8 +7,8 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::request::{
-    AppAsked, Facts, Health, ListenerStatus, QueueStatus, Request, RequestsAsked, Slots, Status,
-    Stop, Totals, WorkerStatus,
+    AppAsked, CrashStatus, Facts, Health, ListenerStatus, QueueStatus, Request, RequestsAsked,
+    Slots, Status, Stop, Totals, WorkerStatus,
 };
 use super::{Process, Supervisor, memory};
 use crate::clock;
@@ -142,6 +142,13 @@ impl Supervisor {
             fleet.workers().map(|live| self.live_status(now, &live, &accounts, &slots)).collect();
         workers.extend(slots.iter().filter_map(|slot| empty_slot(now, slot)));
         workers.sort_by_key(|worker| (worker.slot, worker.id));
+        for worker in &mut workers {
+            worker.last_crash = self.crashes.get(&Slot(worker.slot)).map(|crash| CrashStatus {
+                kind: crash.kind.to_string(),
+                exit: crash.exit.to_string(),
+                age_ms: millis(now, crash.at),
+            });
+        }
         Status {
             name: self.parts.name.clone(),
             pid: std::process::id(),
@@ -325,6 +332,7 @@ fn blank(slot: u16, state: String, view: Option<&SlotView>) -> WorkerStatus {
         ejected_ms: None,
         memory_bytes: None,
         restarts: view.map_or(0, |view| view.restarts),
+        last_crash: None,
         requests: 0,
         rss_bytes: 0,
         loop_delay_ms: None,

@@ -35,6 +35,7 @@ pub(crate) struct Plan {
     directory: String,
     mounts: Vec<Value>,
     namespaces: Vec<&'static str>,
+    resources: Value,
 }
 
 impl Plan {
@@ -56,6 +57,7 @@ impl Plan {
                 tmpfs("/dev/shm", "mode=1777"),
             ],
             namespaces: vec!["pid", "mount", "ipc", "uts"],
+            resources: json!({}),
         };
         let plan = plan.mount(&tenfold, BINARY).mount(&node, NODE).mount(&node::fixtures(), "/app");
         libraries.iter().fold(plan, |plan, path| plan.mount(Path::new(path), path))
@@ -104,6 +106,19 @@ impl Plan {
     /// A network of its own, with a loopback interface and nothing else.
     pub(crate) fn own_network(mut self) -> Self {
         self.namespaces.push("network");
+        self
+    }
+
+    /// A quota of so many CPUs, and the files that tell of it.
+    pub(crate) fn cpus(mut self, cpus: f64) -> Self {
+        const PERIOD_US: f64 = 100_000.0;
+        let quota = (cpus * PERIOD_US) as u64;
+        self.resources = json!({"cpu": {"period": PERIOD_US as u64, "quota": quota}});
+        let options = ["nosuid", "noexec", "nodev", "ro"];
+        self.mounts.push(json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+            "options": options,
+        }));
         self
     }
 
@@ -157,7 +172,7 @@ impl Plan {
             "root": {"path": "rootfs", "readonly": true},
             "hostname": "box",
             "mounts": self.mounts,
-            "linux": {"namespaces": namespaces},
+            "linux": {"namespaces": namespaces, "resources": self.resources},
         })
     }
 }
@@ -224,10 +239,15 @@ impl Container {
 
     #[track_caller]
     pub(crate) fn wait_for_line(&self, part: &str) -> String {
-        let found = self.output.wait(PATIENCE, |seen| {
-            seen.lines.iter().map(|(_, line)| line).find(|line| line.contains(part)).cloned()
-        });
+        let found = self.try_line(PATIENCE, part);
         found.unwrap_or_else(|| self.fail(&format!("no {part:?} came")))
+    }
+
+    /// A line with that in it, if one comes.
+    pub(crate) fn try_line(&self, bound: Duration, part: &str) -> Option<String> {
+        self.output.wait(bound, |seen| {
+            seen.lines.iter().map(|(_, line)| line).find(|line| line.contains(part)).cloned()
+        })
     }
 
     /// Everything that it has written so far.
