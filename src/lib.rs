@@ -251,14 +251,14 @@ fn start_logs(config: &Config) -> anyhow::Result<(Logs, LogHandle)> {
 }
 
 fn dispatch_settings(config: &Config, host: &host::Host, bound: Sockets) -> DispatchSettings {
-    let Tuning { bounds, requests, connections, idle } = tuning(config, host);
+    let Tuning { bounds, requests, connections, idle, rules } = tuning(config, host);
     DispatchSettings {
         listeners: config.listen.clone(),
         bound,
         fallback: config.fallback_listen.clone(),
         queues: dispatch::Queues { requests, connections },
         front: FrontSettings {
-            request: config.request.clone(),
+            request: rules.as_ref().clone(),
             ejection: config.workers.health.ejection(),
             max_clients: MaxClients::Auto.resolve(host.nofile),
             seed: host.seed,
@@ -281,6 +281,7 @@ pub(crate) fn tuning(config: &Config, host: &host::Host) -> Tuning {
         requests: config.queue.of_requests(host.count_of(config), limit),
         connections: config.queue.of_connections(host.nofile),
         idle: config.shutdown.idle,
+        rules: Arc::new(config.request.clone()),
     }
 }
 

@@ -60,7 +60,6 @@ fn without_fixed(wanted: &Config, running: &Config) -> Config {
     config.log_level = running.log_level;
     config.admin = running.admin.clone();
     config.metrics_app.clone_from(&running.metrics_app);
-    config.request = running.request.clone();
     config.workers.wait_ready = running.workers.wait_ready;
     config.workers.health = running.workers.health;
     config
@@ -103,8 +102,17 @@ mod tests {
             ("memory.soft=1GiB", Change::Restart),
             ("admin=off", Change::Restart),
             ("log=json", Change::Restart),
-            ("timeouts.connect=3s", Change::Restart),
-            ("health.public=[\"/up\"]", Change::Restart),
+            ("timeouts.connect=3s", Change::Reload),
+            ("limits.head_fields=50", Change::Reload),
+            ("headers.via=true", Change::Reload),
+            ("sticky=off", Change::Reload),
+            ("poison=off", Change::Reload),
+            ("retries=false", Change::Reload),
+            ("unlimited=[\"/wait\"]", Change::Reload),
+            ("trusted_proxies=[]", Change::Reload),
+            ("shed.status=429", Change::Reload),
+            ("workers.warmup=[\"/\"]", Change::Reload),
+            ("health.public=[\"/up\"]", Change::Reload),
             ("metrics.app=/m", Change::Restart),
         ];
         for (set, change) in sets {

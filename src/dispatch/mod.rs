@@ -302,6 +302,7 @@ impl Reactor {
         let desk = Rc::new(Desk::new(Arc::clone(&balance), Rc::clone(&deadline_moved)));
         let shared = (Rc::clone(&desk), Rc::clone(&recorder));
         let front = Rc::new(Front::new(settings.front, shared, Weak::clone(myself)));
+        front.publish();
         let reactor = Self {
             servers: Servers::new(settings.listeners),
             bound: settings.bound,

@@ -9,8 +9,9 @@ use crate::policy::{Mode, WorkerId};
 impl Reactor {
     /// Goes by these bounds from now on, for every worker and listener that there is.
     pub(super) fn retune(&mut self, now: Instant, tuning: Tuning) {
-        let Tuning { bounds, requests, connections, idle } = tuning;
+        let Tuning { bounds, requests, connections, idle, rules } = tuning;
         self.idle = idle;
+        self.front = self.front.renewed(&rules);
         let is_rebound = self.bounds != bounds;
         self.bounds = bounds;
         self.queues.requests = requests;

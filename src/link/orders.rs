@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::clock::Pulse;
+use crate::config::RequestSettings;
 use crate::metrics::InFlight;
 use crate::policy::{ListenerId, Mode, QueueBounds, Slot, Stalled, WorkerBounds, WorkerId};
 use crate::sys::load::LoadPage;
@@ -94,7 +95,7 @@ impl Accepts {
 }
 
 /// What a reload may change of dispatch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tuning {
     /// Of every worker, those that run included.
     pub(crate) bounds: WorkerBounds,
@@ -104,6 +105,8 @@ pub(crate) struct Tuning {
     pub(crate) connections: QueueBounds,
     /// How long a kept connection may stay silent while its worker drains.
     pub(crate) idle: Duration,
+    /// By what later requests are served.
+    pub(crate) rules: Arc<RequestSettings>,
 }
 
 /// The body of an app's answer, or why there is none.

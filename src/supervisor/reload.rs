@@ -152,7 +152,7 @@ impl Supervisor {
         };
         std::mem::swap(&mut running.other, &mut self.parts.terms);
         tracing::debug!(%generation, "committed");
-        let tuning = self.parts.terms.tuning;
+        let tuning = self.parts.terms.tuning.clone();
         self.order(Order::Retune(tuning));
     }
 

@@ -132,7 +132,7 @@ pub(super) const KEYS: &[Key] = &[
          answer within 10s will do (request mode).",
         "a list of paths",
         Default("[]"),
-        Restart,
+        Reload,
     ),
     key(
         "workers.ramp",

@@ -147,7 +147,10 @@ async fn requests(front: &Front, mut client: Client, mut begun: Instant) {
         }
         // Boxed, so that an idle connection does not carry the size of a busy one.
         match Box::pin(exchange::run(front, &mut client, begun)).await {
-            After::KeepAlive => patience = front.settings.timeouts.keep_alive,
+            After::KeepAlive => {
+                let latest = front.latest();
+                patience = latest.as_deref().unwrap_or(front).settings.timeouts.keep_alive;
+            }
             After::Close => return client.linger(front).await,
             After::Gone => return,
         }

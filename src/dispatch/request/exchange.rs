@@ -42,6 +42,8 @@ pub(super) struct Request {
 
 /// Serves the next request of a client, whose first byte was there when it had `begun`.
 pub(super) async fn run(front: &Front, client: &mut Client, begun: Instant) -> After {
+    let latest = front.latest();
+    let front = latest.as_deref().unwrap_or(front);
     let head = match read_head(front, client, begun).await {
         Ok(head) => head,
         Err(end) => return front.answer_unread(client, end, begun).await,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,11 +23,11 @@ use super::probes::Probes;
 use super::retry::{Failure, RetryBudget};
 use super::sticky::Stickiness;
 use super::stream::{Kind, Stream};
-use crate::config::{MaxClients, RequestSettings, ShedAnswer, TrustedProxies, TrustedProxy};
+use crate::config::{MaxClients, RequestSettings};
 use crate::dispatch::listener::Listener;
 use crate::dispatch::{Hears, PrivateEnd, Reactor};
-use crate::http::answer::{Page, content_type};
-use crate::http::{HeadLimits, RequestHead, Trust, TrustedPeers};
+use crate::http::answer::Page;
+use crate::http::{HeadLimits, RequestHead, TrustedPeers};
 use crate::link::orders::Upstream as Address;
 use crate::link::said::ServerKey;
 use crate::metrics::{self, Held, Holding, InFlightState, Recorder};
@@ -46,21 +47,31 @@ pub(crate) struct FrontSettings {
     pub(crate) seed: u64,
 }
 
-/// See the module.
+/// Request mode under certain settings: these, and what is shared by all of them.
+///
+/// It never changes. A reload makes another one, by which later requests are served.
 #[derive(Debug)]
 pub(in crate::dispatch) struct Front {
     pub(super) settings: RequestSettings,
     pub(super) heads: HeadLimits,
     /// What a new worker is asked for before it is ready.
     pub(in crate::dispatch) warmup: Arc<[String]>,
-    trusted: TrustedPeers,
-    page: Option<Page>,
+    pub(super) trusted: TrustedPeers,
+    pub(super) page: Option<Page>,
+    pub(super) sticky: Stickiness,
+    pub(super) budget: Budget,
+    pub(super) shared: Rc<Shared>,
+}
+
+/// What outlives every change of settings.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Shared {
+    /// The front that new requests are served by.
+    pub(super) latest: RefCell<Weak<Front>>,
     max_clients: NonZeroU32,
     pub(super) desk: Rc<Desk>,
     pub(super) recorder: Rc<Recorder>,
-    pub(super) sticky: Stickiness,
     pub(super) pool: Pool,
-    pub(super) budget: Budget,
     pub(super) retries: RefCell<RetryBudget>,
     pub(super) ejections: RefCell<Ejections>,
     pub(super) casualties: RefCell<Casualties>,
@@ -76,6 +87,14 @@ pub(in crate::dispatch) struct Front {
     next_exchange: Cell<u64>,
     pub(super) ending: Ending,
     pub(super) probes: Probes,
+}
+
+impl Deref for Front {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 /// One request between its head and its end, for whoever asks what is going on.
@@ -148,26 +167,15 @@ impl Front {
     ) -> Self {
         let (desk, recorder) = shared;
         let FrontSettings { request, max_clients, ejection, seed } = settings;
-        let limits = request.limits;
-        Self {
-            heads: HeadLimits {
-                bytes: limits.head_bytes,
-                fields: limits.head_fields,
-                ..HeadLimits::default()
-            },
-            trusted: trusted_peers(&request.trusted_proxies),
-            page: page(&request.shed),
+        let shared = Rc::new(Shared {
+            latest: RefCell::default(),
             max_clients,
             desk,
             recorder,
-            sticky: Stickiness::new(request.sticky),
             pool: Pool::default(),
-            budget: Budget::new(limits.response_buffer_total, limits.response_buffer),
             retries: RefCell::new(RetryBudget::new(crate::clock::now())),
             ejections: RefCell::new(Ejections::new(ejection)),
             casualties: RefCell::default(),
-            warmup: request.warmup.iter().cloned().collect(),
-            settings: request,
             reactor,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             random: RefCell::new(SplitMix64::new(seed)),
@@ -178,7 +186,8 @@ impl Front {
             next_exchange: Cell::new(0),
             ending: Ending::default(),
             probes: Probes::default(),
-        }
+        });
+        Self::first(request, shared)
     }
 
     /// The reactor; none while it ends. Borrowed within one turn only.
@@ -319,21 +328,6 @@ impl Front {
         self.in_flight.borrow()
     }
 
-    /// Whom a peer may speak for.
-    pub(super) fn trust(&self, peer: Option<SocketAddr>) -> Trust {
-        self.trusted.judge(peer.map(|peer| peer.ip()))
-    }
-
-    /// The configured page of shed requests.
-    pub(super) fn page(&self) -> Option<&Page> {
-        self.page.as_ref()
-    }
-
-    /// The bounds of a worker's heads: it is not limited to what clients may send.
-    pub(super) fn worker_heads(&self) -> HeadLimits {
-        HeadLimits { bytes: 256 * 1024, fields: 1000, ..self.heads }
-    }
-
     /// Whether one more request may be sent again. One that met a crash always may (there are no
     /// more of them than the dead worker had in flight), and one that was refused, which takes no
     /// time.
@@ -459,35 +453,5 @@ impl Drop for OpenClient {
 impl Drop for IdleClient {
     fn drop(&mut self) {
         self.idle.borrow_mut().remove(&self.number);
-    }
-}
-
-fn trusted_peers(proxies: &TrustedProxies) -> TrustedPeers {
-    let words: Vec<String> = proxies
-        .0
-        .iter()
-        .map(|proxy| match proxy {
-            TrustedProxy::Private => "private".to_owned(),
-            TrustedProxy::Network { address, prefix } => format!("{address}/{prefix}"),
-        })
-        .collect();
-    TrustedPeers::new(words.iter().map(String::as_str)).expect("the configuration was checked")
-}
-
-/// Reads the configured page. It was there when the configuration was checked; if it is gone, the
-/// short text stands in.
-fn page(shed: &ShedAnswer) -> Option<Page> {
-    let path = shed.page.as_ref()?;
-    match std::fs::read(path) {
-        Ok(body) => Some(Page {
-            status: Some(shed.status),
-            content_type: content_type(&path.to_string_lossy()).to_owned(),
-            body,
-        }),
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "cannot read the page for shed requests");
-            None
-        }
     }
 }

@@ -32,6 +32,7 @@ mod proxy;
 mod proxy_status;
 mod reply;
 mod retry;
+mod rules;
 mod sticky;
 pub(super) mod stream;
 mod trace;

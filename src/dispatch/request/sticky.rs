@@ -32,6 +32,11 @@ impl Stickiness {
         Self { which, key: RandomState::new() }
     }
 
+    /// For other clients, with the same names.
+    pub(super) fn with(&self, which: Sticky) -> Self {
+        Self { which, key: self.key.clone() }
+    }
+
     /// Whom a request is for.
     pub(super) fn of(&self, head: &RequestHead, balance: impl FnOnce() -> Workers) -> Kept {
         let applies = match self.which {
