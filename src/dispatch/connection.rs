@@ -85,7 +85,9 @@ impl Reactor {
                 Err(AcceptError::Empty) => return Turn::Empty,
                 Err(AcceptError::Transient(_)) => {}
                 Err(error @ AcceptError::Exhausted(_)) => {
-                    self.exhausted.note(now, &error);
+                    if self.exhausted.is_due(now) {
+                        tracing::warn!(%error, "cannot accept, trying again every 50 ms");
+                    }
                     self.after(now + EXHAUSTED_PAUSE, Timer::Resume(id));
                     return Turn::Rest;
                 }

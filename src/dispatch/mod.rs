@@ -26,7 +26,6 @@ mod warming;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Display;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -146,6 +145,8 @@ struct Reactor {
     observing: Observing,
     shedding: Shedding,
     exhausted: Seldom,
+    /// The same for connections to workers.
+    disconnected: Seldom,
     next_ticket: u64,
     next_listener: u32,
     timers: BTreeMap<(Instant, u64), Timer>,
@@ -319,6 +320,7 @@ impl Reactor {
             observing: Observing::NotNeeded,
             shedding: Shedding::default(),
             exhausted: Seldom::default(),
+            disconnected: Seldom::default(),
             next_ticket: 0,
             next_listener: 0,
             timers: BTreeMap::new(),
@@ -457,11 +459,14 @@ struct Seldom {
 }
 
 impl Seldom {
-    fn note(&mut self, now: Instant, error: &dyn Display) {
-        if self.last.is_none_or(|last| now.duration_since(last) > Duration::from_secs(10)) {
+    /// Whether it is time to say it again.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due =
+            self.last.is_none_or(|last| now.duration_since(last) > Duration::from_secs(10));
+        if is_due {
             self.last = Some(now);
-            tracing::warn!(%error, "cannot accept, trying again every 50 ms");
         }
+        is_due
     }
 }
 

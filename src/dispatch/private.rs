@@ -44,6 +44,13 @@ impl Reactor {
         }
     }
 
+    /// There was no descriptor or no memory for a connection to a worker.
+    pub(super) fn note_exhaustion(&mut self, now: Instant, error: &io::Error) {
+        if self.disconnected.is_due(now) {
+            tracing::warn!(%error, "cannot connect to workers, trying again every 50 ms");
+        }
+    }
+
     /// A listener of request mode that this worker serves.
     pub(super) fn request_listener_of(&self, worker: WorkerId) -> Option<(ListenerId, ServerKey)> {
         let serves = |listener: &&Listener| {

@@ -80,6 +80,11 @@ fn accept_once(listener: BorrowedFd<'_>) -> io::Result<Accepted> {
     Ok(Accepted { stream, peer })
 }
 
+/// Whether this host or process was out of something: another attempt may go better.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|errno| matches!(classify(errno), AcceptError::Exhausted(_)))
+}
+
 fn classify(errno: i32) -> AcceptError {
     match errno {
         libc::EAGAIN => AcceptError::Empty,

@@ -45,6 +45,44 @@ fn kill_busy(tenfold: &Tenfold, slot: u16) {
     processes::signal(status.pid_of(slot), Signal::SIGKILL);
 }
 
+/// Sets the soft limit on descriptors of a running process.
+#[track_caller]
+fn limit_descriptors(pid: i32, soft: &str) {
+    let status = std::process::Command::new("prlimit")
+        .args(["--pid", &pid.to_string(), &format!("--nofile={soft}:")])
+        .status()
+        .expect("util-linux is installed");
+    assert!(status.success(), "prlimit --nofile={soft} failed");
+}
+
+#[test]
+fn a_request_waits_while_there_is_no_descriptor_for_its_connection_to_a_worker() {
+    let (builder, port) = request_pool("http.js", 1);
+    let tenfold = builder.args(["--set", "timeouts.connect=30s"]).start();
+    tenfold.wait_ready(1);
+    let pid = tenfold.pid();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("proc(5)");
+    let usual = line.split_whitespace().nth(3).expect("proc(5)").to_owned();
+    // The first client takes a descriptor, the others what is left.
+    let mut first = http::Connection::open(port).expect("the master accepts");
+    limit_descriptors(pid, &(processes::counters(pid).fds + 8).to_string());
+    let mut others = Vec::new();
+    let full = |line: &str| line.contains("cannot accept, trying again every 50 ms");
+    while !tenfold.output().lines().any(full) {
+        others.push(http::Connection::open(port).expect("the kernel has room"));
+        assert!(others.len() < 1000, "there is always another descriptor");
+    }
+    first.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("it is read");
+    tenfold.wait_for_line(PATIENCE, |line| line.contains("cannot connect to workers"));
+    limit_descriptors(pid, &usual);
+    let answer = first.receive().expect("it is answered");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // The worker had no part in it.
+    let status = tenfold.wait_ready(1);
+    assert_eq!(status.total("ejections"), 0, "{status:?}");
+}
+
 #[test]
 fn no_idempotent_request_is_lost_to_twenty_kills() {
     let (builder, port) = request_pool("http.js", WORKERS);

@@ -10,7 +10,8 @@ use crate::clock;
 use crate::metrics::{self, Code};
 
 /// Why requests are sent again, for who counts them.
-pub(crate) const RETRY_CODES: [Code; 4] = [
+pub(crate) const RETRY_CODES: [Code; 5] = [
+    Code { kind: "", code: retry_code(Failure::Exhausted) },
     Code { kind: "", code: retry_code(Failure::Unreachable) },
     Code { kind: "", code: retry_code(Failure::Unsent) },
     Code { kind: "", code: retry_code(Failure::Unread) },
@@ -19,6 +20,7 @@ pub(crate) const RETRY_CODES: [Code; 4] = [
 
 const fn retry_code(failure: Failure) -> &'static str {
     match failure {
+        Failure::Exhausted => "exhausted",
         Failure::Unreachable => "unreachable",
         Failure::Unsent => "unsent",
         Failure::Unread => "unread",

@@ -21,6 +21,7 @@ use crate::dispatch::Hears;
 use crate::http::{Asked, Persistence, ResponseHead, Timing, Version, forward_response};
 use crate::metrics::InFlightState;
 use crate::policy::WorkerId;
+use crate::sys::accept::is_exhaustion;
 
 /// What one attempt at a worker came to.
 pub(super) enum Attempt {
@@ -58,7 +59,7 @@ pub(super) async fn attempt(
     let (held, leased, entry) = given;
     let upstream = match connection(front, client, (held.worker(), leased)).await {
         Ok(upstream) => upstream,
-        Err(reason) => return failed(Failure::Unreachable, reason),
+        Err((failure, reason)) => return failed(failure, reason),
     };
     request.name_peer(match upstream.hears {
         Hears::Peers => &client.peer_line,
@@ -77,7 +78,7 @@ async fn connection(
     front: &Front,
     client: &Client,
     to: (WorkerId, Instant),
-) -> Result<Upstream, Reason> {
+) -> Result<Upstream, (Failure, Reason)> {
     let (worker, now) = to;
     if let Some(idle) = front.pool.take(now, worker, client.server) {
         return Ok(idle);
@@ -85,8 +86,12 @@ async fn connection(
     let connected = front.connect(now, worker, (client.listener, client.server));
     match tokio::time::timeout(front.settings.timeouts.connect, connected).await {
         Ok(Ok(upstream)) => Ok(upstream),
-        Ok(Err(_)) => Err(Reason::ConnectFailed),
-        Err(_) => Err(Reason::ConnectTimeout),
+        Ok(Err(error)) if is_exhaustion(&error) => {
+            front.note_exhaustion(now, &error);
+            Err((Failure::Exhausted, Reason::ConnectFailed))
+        }
+        Ok(Err(_)) => Err((Failure::Unreachable, Reason::ConnectFailed)),
+        Err(_) => Err((Failure::Unreachable, Reason::ConnectTimeout)),
     }
 }
 

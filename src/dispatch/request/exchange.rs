@@ -17,6 +17,7 @@ use super::retry::{Failure, Repeatable, Replay, may_repeat};
 use super::sticky::{self, Kept};
 use super::upload::{self, ClientEnd};
 use crate::clock;
+use crate::dispatch::EXHAUSTED_PAUSE;
 use crate::http::answer::CONTINUE;
 use crate::http::{Asked, Parsed, RequestHead, RequestReader, Upgrade};
 use crate::policy::{Shed, Wish, WorkerId};
@@ -193,6 +194,8 @@ struct Asking {
     lost: u32,
     /// Why the last attempt failed.
     failed: Option<Reason>,
+    /// Since when there are no descriptors for a connection to any worker.
+    exhausted: Option<Instant>,
 }
 
 /// Gets a lease and an answer with it; another one where an attempt did no harm.
@@ -283,6 +286,7 @@ impl Asking {
             asked_at: clock::now(),
             lost: 0,
             failed: None,
+            exhausted: None,
         }
     }
 
@@ -290,9 +294,13 @@ impl Asking {
     fn again(&mut self, now: Instant, failure: Failure, how: (WorkerId, Reason)) {
         let (worker, reason) = how;
         self.failed = Some(reason);
+        self.exhausted = match failure {
+            Failure::Exhausted => self.exhausted.or(Some(now)),
+            Failure::Unreachable | Failure::Unsent | Failure::Unread | Failure::Lost => None,
+        };
         match failure {
             // It is where it was: its age counts from when it came, or it would wait for ever.
-            Failure::Unreachable | Failure::Unsent | Failure::Unread => {}
+            Failure::Exhausted | Failure::Unreachable | Failure::Unsent | Failure::Unread => {}
             Failure::Lost => {
                 self.lost += 1;
                 self.asked_at = now;
@@ -314,6 +322,19 @@ async fn place(
     client: &mut Client,
     asking: &Asking,
 ) -> Result<(Place, Instant), Unserved> {
+    if let Some(since) = asking.exhausted {
+        if clock::now() > since + front.settings.timeouts.connect {
+            return Err(Unserved::Shed(Shed::QueueTimeout));
+        }
+        // Nothing tells when there are some again.
+        tokio::select! {
+            biased;
+            () = gone(front, (&client.stream, &mut client.unread), upload::AHEAD) => {
+                return Err(Unserved::ClientGone);
+            }
+            () = tokio::time::sleep(EXHAUSTED_PAUSE) => {}
+        }
+    }
     let now = clock::now();
     if asking.how_long == HowLong::Unlimited
         && let Some(streaming) = front.desk.open_stream(client.listener, asking.wish)

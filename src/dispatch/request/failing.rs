@@ -26,6 +26,13 @@ impl Front {
         self.desk.deliver_soon(grants);
     }
 
+    /// There was no descriptor or no memory for a connection to a worker.
+    pub(super) fn note_exhaustion(&self, now: Instant, error: &std::io::Error) {
+        if let Some(reactor) = self.reactor() {
+            reactor.borrow_mut().note_exhaustion(now, error);
+        }
+    }
+
     /// A worker served an exchange.
     pub(super) fn succeeded(&self, worker: WorkerId) {
         self.ejections.borrow_mut().succeeded(worker);

@@ -332,12 +332,11 @@ impl Front {
     /// more of them than the dead worker had in flight), and one that was refused, which takes no
     /// time.
     pub(super) fn may_retry(&self, now: Instant, failure: Failure) -> bool {
-        if !self.settings.retries {
-            return false;
-        }
         match failure {
-            Failure::Lost | Failure::Unread | Failure::Unsent => true,
-            Failure::Unreachable => self.retries.borrow_mut().spend(now),
+            // No worker has seen anything of it, and the wait is bounded.
+            Failure::Exhausted => true,
+            Failure::Lost | Failure::Unread | Failure::Unsent => self.settings.retries,
+            Failure::Unreachable => self.settings.retries && self.retries.borrow_mut().spend(now),
         }
     }
 
@@ -346,6 +345,8 @@ impl Front {
     pub(super) fn note_failure(&self, now: Instant, held: Place, why: (Failure, ListenerId)) {
         let (worker, (failure, listener)) = (held.worker(), why);
         match failure {
+            // Not its fault.
+            Failure::Exhausted => return,
             Failure::Unreachable | Failure::Unsent | Failure::Unread => {
                 held.not_taken(now, listener);
             }

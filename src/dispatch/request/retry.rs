@@ -9,6 +9,8 @@ use std::time::Instant;
 /// How an attempt failed before any byte of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
+    /// We had no descriptor or no memory for a connection: that says nothing of the worker.
+    Exhausted,
     /// No connection to the worker could be had.
     Unreachable,
     /// Not a byte could be written to it: it would not have the connection.
@@ -41,7 +43,7 @@ pub(super) enum Repeatable {
 pub(super) fn may_repeat(failure: Failure, replay: Replay) -> bool {
     match failure {
         // Nothing of it is gone.
-        Failure::Unreachable | Failure::Unsent => true,
+        Failure::Exhausted | Failure::Unreachable | Failure::Unsent => true,
         Failure::Unread => replay.body == Repeatable::Yes,
         Failure::Lost => {
             let Replay { idempotent, body, lost } = replay;
@@ -91,7 +93,7 @@ impl RetryBudget {
 mod tests {
     use std::time::Duration;
 
-    use super::Failure::{Lost, Unreachable, Unread, Unsent};
+    use super::Failure::{Exhausted, Lost, Unreachable, Unread, Unsent};
     use super::Repeatable::{No, Yes};
     use super::*;
 
@@ -99,6 +101,7 @@ mod tests {
     fn only_harmless_repetitions_are_allowed() {
         for (failure, idempotent, body, lost, allowed) in [
             (Unsent, No, Yes, 0, true),
+            (Exhausted, No, No, 1, true),
             (Unread, No, Yes, 0, true),
             (Lost, Yes, Yes, 0, true),
             (Lost, No, Yes, 0, false),
