@@ -87,6 +87,13 @@ pub enum Invocation {
         /// The slot.
         slot: u16,
     },
+    /// Put a new master in the place of a running one.
+    Upgrade {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// Whether to wait for the end.
+        wait: Wait,
+    },
     /// End a running instance gracefully.
     Stop {
         /// Which; none: the only one.
@@ -197,6 +204,10 @@ pub fn parse(
         Some(Subcommand::Health { probe, name, place }) => {
             let whom = reader.whom(name, place)?;
             return Ok(control(Invocation::Health { whom, probe: probe.into() }));
+        }
+        Some(Subcommand::Upgrade { name, wait }) => {
+            let wait = if wait { Wait::Yes } else { Wait::No };
+            return Ok(control(Invocation::Upgrade { name, wait }));
         }
         Some(Subcommand::Stop { name }) => return Ok(control(Invocation::Stop { name })),
         Some(Subcommand::Completions { shell }) => {

@@ -3,10 +3,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU16;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit};
+use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 
 use crate::admin::ControlSocket;
@@ -17,11 +19,12 @@ use crate::config::{
 };
 use crate::link::orders::Expects;
 use crate::preload;
-use crate::supervisor::Terminal;
 use crate::supervisor::guardian::{self, Guardian};
 use crate::supervisor::launch::{self, Launcher, PreloadFlag, PrivateListener};
+use crate::supervisor::{Charge, Terminal};
 use crate::sys::spawn::{Credentials, Nofile};
 use crate::sys::{child, limits, program};
+use crate::upgrade::{self, Identity};
 
 /// Workers find their descriptors at 100 to 102, and the master needs some twenty for itself.
 const NOFILE_MIN: u64 = 128;
@@ -92,11 +95,45 @@ impl Host {
     ///
     /// # Errors
     /// The name was asked for and is taken.
-    pub(crate) fn take_name(&self, config: &Config) -> anyhow::Result<Option<ControlSocket>> {
+    pub(crate) fn take_name(
+        &self,
+        config: &Config,
+        charge: watch::Receiver<Charge>,
+    ) -> anyhow::Result<Option<ControlSocket>> {
         match &self.directory {
-            Some(directory) => Ok(Some(ControlSocket::take(directory, &config.name)?)),
+            Some(directory) => Ok(Some(ControlSocket::take(directory, &config.name, charge)?)),
             None => Ok(None),
         }
+    }
+
+    /// Takes over an old master's name, by its lock and its control socket.
+    ///
+    /// # Errors
+    /// What was passed cannot be used.
+    pub(crate) fn inherit_name(
+        &self,
+        name: &str,
+        held: (OwnedFd, OwnedFd),
+        charge: watch::Receiver<Charge>,
+    ) -> anyhow::Result<Option<ControlSocket>> {
+        match &self.directory {
+            Some(directory) => Ok(Some(ControlSocket::inherit(directory, name, held, charge)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// How we were started, and so how another master would be.
+    ///
+    /// # Errors
+    /// Our own file or directory is not known.
+    pub(crate) fn identity(&self) -> anyhow::Result<Identity> {
+        Ok(Identity {
+            program: upgrade::own_program().context("cannot find our own file")?,
+            arguments: std::env::args_os().collect(),
+            environment: std::env::vars_os().collect(),
+            directory: crate::working_directory(&environment())?,
+            nofile: self.original_nofile,
+        })
     }
 
     /// Starts the guardian, where the kernel or systemd would not do its work.

@@ -21,8 +21,9 @@ mod preload;
 mod renewal;
 pub mod supervisor;
 pub mod sys;
+mod upgrade;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,23 +33,23 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use admin::{AdminListener, Entrances, Process};
+use admin::{AdminListener, ControlSocket, Entrances};
 use config::{Config, MaxClients};
-use dispatch::{DispatchSettings, FrontSettings, ReadyWhen, Wires};
+use dispatch::{Accepting, DispatchSettings, FrontSettings, ReadyWhen, Wires};
 use link::orders::{ORDERS_MAX, Tuning};
 use logs::{LogHandle, Logs};
-use open::Sockets;
+use open::{Opened, Sockets};
 use policy::{
     Balance, Fleet, FleetSettings, Generation, Proof, ReloadSettings, StopTimes, StormSettings,
     WorkerBounds,
 };
 pub use renewal::Origin;
 use supervisor::request::REQUESTS_MAX;
-use supervisor::{Ending, Parts, Signals, Supervisor, Systemd, Terminal};
+use supervisor::{Charge, Ending, Estate, Parts, Signals, Supervisor, Systemd, Terminal};
 
 /// How the process ends; the one mapping to exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,16 +106,11 @@ fn run_logged(
     for warning in warnings.iter().chain(&host.warnings) {
         tracing::warn!("{warning}");
     }
-    // Bound before the first worker starts: what cannot be had ends the start, not the pool.
-    let bound = open::listeners(&config.listen)?;
-    let process = if sys::child::is_pid_1() { Process::First } else { Process::Other };
-    let admin = admin::bind(&config.admin, process)?;
-    let control = host.take_name(config)?;
+    // Before the first worker starts: what cannot be had ends the start, not the pool.
+    let Opened { bound, admin, control, predecessor, accepting, inherited, clients, charge } =
+        open::all(config, &host)?;
     let name = control.as_ref().map_or(config.name.as_str(), |control| control.name.as_str());
-    let terminal = match std::io::stderr().is_terminal() && std::io::stdin().is_terminal() {
-        true => Terminal::Yes,
-        false => Terminal::No,
-    };
+    let terminal = terminal();
     host::announce(config, &host, terminal);
     if let Some(admin) = &admin {
         tracing::info!("admin on {}", admin.url());
@@ -123,6 +119,8 @@ fn run_logged(
     let (orders, orders_out) = mpsc::channel(ORDERS_MAX);
     let (reports_in, reports) = mpsc::channel(ORDERS_MAX);
     let settings = dispatch_settings(config, &host, bound);
+    let settings = DispatchSettings { accepting, inherited, clients, ..settings };
+    let charged = charge.subscribe();
     let (recorder, counts) = metrics::requests(&dispatch::reason_codes(), &dispatch::RETRY_CODES);
     let pulse = Arc::new(clock::Pulse::new(started));
     let wires = Wires {
@@ -154,9 +152,17 @@ fn run_logged(
         terminal,
         admin: admin.as_ref().map(AdminListener::url),
         systemd: systemd(started),
+        estate: estate(&host, (control.as_ref(), admin.as_ref()), charge)?,
+        blessing: predecessor,
     };
-    let entrances =
-        Entrances { control, listener: admin, pulse, counts, app_path: config.metrics_app.clone() };
+    let entrances = Entrances {
+        control,
+        listener: admin,
+        pulse,
+        counts,
+        app_path: config.metrics_app.clone(),
+        charge: charged,
+    };
     let ending = run_control(parts, reports, &entrances, settings, wires)?;
     Ok(explain(config, &ending))
 }
@@ -267,6 +273,9 @@ fn dispatch_settings(config: &Config, host: &host::Host, bound: Sockets) -> Disp
         idle,
         ramp: config.workers.health.ramp,
         ready: if config.workers.wait_ready { ReadyWhen::Told } else { ReadyWhen::Listening },
+        accepting: Accepting::Yes,
+        inherited: HashMap::new(),
+        clients: None,
     }
 }
 
@@ -310,6 +319,25 @@ pub(crate) fn fleet_settings(config: &Config, host: &host::Host) -> FleetSetting
         seed: host.seed,
         ..FleetSettings::default()
     }
+}
+
+fn terminal() -> Terminal {
+    match std::io::stderr().is_terminal() && std::io::stdin().is_terminal() {
+        true => Terminal::Yes,
+        false => Terminal::No,
+    }
+}
+
+/// What another master would take over from us.
+fn estate(
+    host: &host::Host,
+    entrances: (Option<&ControlSocket>, Option<&AdminListener>),
+    charge: watch::Sender<Charge>,
+) -> anyhow::Result<Estate> {
+    let (control, admin) = entrances;
+    let mut own = control.map(ControlSocket::lend).transpose()?.unwrap_or_default();
+    own.extend(admin.map(AdminListener::lend).transpose()?);
+    Ok(Estate { identity: host.identity()?, own, charge })
 }
 
 /// The service manager that started us, if it wants to be told.

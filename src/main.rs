@@ -47,10 +47,7 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
         Invocation::Status { name, format } => {
             let socket = client::find(&directories, name.as_deref())?;
             let status = block_on(client::status(&socket))?;
-            match format {
-                StatusFormat::Text => print(&admin::table(&status))?,
-                StatusFormat::Json => print(&serde_json::to_string(&status)?)?,
-            }
+            print_as(format, &status, admin::table)?;
         }
         Invocation::Scale { name, count } => {
             let socket = client::find(&directories, name.as_deref())?;
@@ -60,10 +57,7 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
         Invocation::Requests { name, slot, format } => {
             let socket = client::find(&directories, name.as_deref())?;
             let requests = block_on(client::requests(&socket))?;
-            match format {
-                StatusFormat::Text => print(&admin::requests_table(&requests, slot))?,
-                StatusFormat::Json => print(&serde_json::to_string(&requests)?)?,
-            }
+            print_as(format, &requests, |requests| admin::requests_table(requests, slot))?;
         }
         Invocation::Health { whom, probe } => {
             match block_on(client::health(&directories, &whom, probe))? {
@@ -92,10 +86,28 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
             let socket = client::find(&directories, name.as_deref())?;
             block_on(client::stop(&socket, STOP_PATIENCE))?;
         }
+        Invocation::Upgrade { name, wait } => {
+            let socket = client::find(&directories, name.as_deref())?;
+            let pid = block_on(client::upgrade(&socket, wait))?;
+            let done = |pid| format!("upgraded; the new master is pid {pid}");
+            print(&pid.map_or("upgrading".to_owned(), done))?;
+        }
         Invocation::Completions(shell) => print(&cli::completions(shell))?,
         Invocation::Print(text) => print(&text)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_as<T: serde::Serialize>(
+    format: StatusFormat,
+    answer: &T,
+    text: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
+    match format {
+        StatusFormat::Text => print(&text(answer))?,
+        StatusFormat::Json => print(&serde_json::to_string(answer)?)?,
+    }
+    Ok(())
 }
 
 /// Says what became of a reload; the old generation's staying is a failure.

@@ -3,14 +3,11 @@
 mod support;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use support::http::{self, Connection};
+use support::load::{self, Load, Manner};
 use support::pool::node_pool;
 use support::{
     Builder, Finished, PATIENCE, Status, Tenfold, Worker, free_port, processes, wait_until,
@@ -101,77 +98,6 @@ fn switch(root: &Path, release: u32) {
     std::fs::rename(link, root.join("current")).expect("both are in one directory");
 }
 
-/// Clients that ask all the time until they are told to stop: half on connections that they keep,
-/// half on a new one for each request.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU32>,
-    clients: Vec<JoinHandle<Vec<String>>>,
-}
-
-/// How often one client asks.
-const PACE: Duration = Duration::from_millis(20);
-
-impl Load {
-    fn begin(port: u16, clients: usize) -> Self {
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let client = |number: usize| {
-            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
-            std::thread::spawn(move || {
-                let mut kept = None;
-                let mut failures = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let outcome = match number % 2 {
-                        0 => ask_kept(port, &mut kept),
-                        _ => http::get(port, "/").map_err(|error| error.to_string()),
-                    };
-                    asked.fetch_add(1, Ordering::Relaxed);
-                    match outcome {
-                        Ok(answer) if answer.status == 200 && !answer.body.is_empty() => {}
-                        Ok(answer) => failures.push(format!("{} {}", answer.status, answer.text())),
-                        Err(error) => failures.push(error),
-                    }
-                    pause();
-                }
-                failures
-            })
-        };
-        let clients = (0..clients).map(client).collect();
-        Self { stop, asked, clients }
-    }
-
-    /// Ends it; panics if a request had no good answer, or hardly any was made.
-    #[track_caller]
-    fn end(self, at_least: u32) {
-        self.stop.store(true, Ordering::Relaxed);
-        let ended =
-            self.clients.into_iter().flat_map(|it| it.join().expect("clients do not panic"));
-        let failures: Vec<String> = ended.collect();
-        let asked = self.asked.load(Ordering::Relaxed);
-        let count = failures.len();
-        assert!(failures.is_empty(), "{count} of {asked} failed: {:?}", failures.first());
-        assert!(asked >= at_least, "only {asked} requests were made");
-    }
-}
-
-/// The pace of a steady load, not a wait for anything.
-#[allow(clippy::disallowed_methods, reason = "a client of its own thread has nothing to wait for")]
-fn pause() {
-    std::thread::sleep(PACE);
-}
-
-fn ask_kept(port: u16, kept: &mut Option<Connection>) -> Result<http::Response, String> {
-    let mut connection = match kept.take() {
-        Some(connection) => connection,
-        None => Connection::open(port).map_err(|error| format!("connect: {error}"))?,
-    };
-    let answer = connection.get("/").map_err(|error| format!("kept alive: {error}"))?;
-    if answer.header("connection") != Some("close") {
-        *kept = Some(connection);
-    }
-    Ok(answer)
-}
-
 #[track_caller]
 fn assert_done(finished: &Finished, generation: u32) {
     let said = format!("generation {generation} serves, after ");
@@ -193,19 +119,13 @@ fn rounds() -> u32 {
     asked.map_or(5, |text| text.parse().expect("TENFOLD_TEST_RELOADS is a number"))
 }
 
-/// The number of clients of the same run; each asks up to 50 times a second.
-fn clients() -> usize {
-    let asked = std::env::var("TENFOLD_TEST_CLIENTS").ok();
-    asked.map_or(4, |text| text.parse().expect("TENFOLD_TEST_CLIENTS is a number"))
-}
-
 #[test]
 fn reloads_under_load_lose_no_request_and_leave_nothing_behind() {
     let deployment = Deployment::start(2, &["reload.soak=50ms"]);
     let pid = deployment.tenfold.pid();
     assert_eq!(deployment.release(), 1);
     let before = processes::counters(pid);
-    let load = Load::begin(deployment.port, clients());
+    let load = Load::begin(deployment.port, load::clients(4), Manner::Mixed);
     for release in 2..=1 + rounds() {
         deployment.deploy(release, SERVER, "");
         assert_done(&deployment.reload(), release);
@@ -228,7 +148,7 @@ fn check_renewals((builder, port): (Builder, u16), workers: u16) {
     let tenfold = builder.args(["--set", "reload.soak=50ms"]).start();
     tenfold.wait_ready(workers.into());
     let before = processes::counters(tenfold.pid());
-    let load = Load::begin(port, clients());
+    let load = Load::begin(port, load::clients(4), Manner::Mixed);
     for generation in 2..=1 + rounds() {
         assert_done(&tenfold.cli(["reload", "--wait"]), generation);
     }
@@ -270,7 +190,7 @@ fn renewals_of_node_workers_in_connection_mode_lose_no_request() {
 #[test]
 fn reload_to_code_that_crashes_keeps_the_old_generation() {
     let deployment = Deployment::start(2, &[]);
-    let load = Load::begin(deployment.port, 2);
+    let load = Load::begin(deployment.port, 2, Manner::Mixed);
     deployment.deploy(2, "throw new Error('no such module as RELEASE');", "");
     let failed = deployment.reload();
     let because = ["worker 3 of the new generation (slot 0): exit 1", "no such module as 2"];
@@ -430,7 +350,7 @@ fn new_request_settings_hold_for_later_requests_and_not_for_those_under_way() {
 #[test]
 fn pool_without_surge_never_has_more_workers_than_slots() {
     let deployment = Deployment::start(2, &["reload.surge=0"]);
-    let load = Load::begin(deployment.port, 2);
+    let load = Load::begin(deployment.port, 2, Manner::Mixed);
     deployment.deploy(2, SERVER, "");
     assert_eq!(deployment.reload().code, Some(0));
     load.end(1);
@@ -441,7 +361,7 @@ fn pool_without_surge_never_has_more_workers_than_slots() {
 #[test]
 fn recycling_replaces_each_worker_and_draining_empties_a_slot() {
     let deployment = Deployment::start(2, &[]);
-    let load = Load::begin(deployment.port, 2);
+    let load = Load::begin(deployment.port, 2, Manner::Mixed);
     let asked = deployment.tenfold.cli(["recycle", "all"]);
     assert_eq!(asked.stdout, "recycling 2, one after another\n");
     deployment.tenfold.wait_status(PATIENCE, "two new workers", |status| {

@@ -150,6 +150,24 @@ fn a_start_takes_as_long_as_we_say() {
 }
 
 #[test]
+fn a_unit_follows_its_master_through_an_upgrade() {
+    let port = free_port();
+    let systemd = Systemd::boot(&[("app.service", &by_hand("WatchdogSec=10", &demo(port)))]);
+    systemd.ctl(&["start", "app.service"]);
+    systemd.wait_property("app.service", "StatusText", "ready 2/2");
+    let first = systemd.property("app.service", "MainPID");
+    let said =
+        systemd.run(&[BINARY, "upgrade", "--wait", "--name", "test"]).expect("it has a successor");
+    let next = said.trim().rsplit(' ').next().expect("it ends with a pid").to_owned();
+    assert_ne!(next, first);
+    systemd.wait_property("app.service", "MainPID", &next);
+    systemd.wait_property("app.service", "StatusText", "ready 2/2");
+    ask(port, 20);
+    assert_eq!(systemd.property("app.service", "ActiveState"), "active");
+    assert_eq!(systemd.property("app.service", "NRestarts"), "0");
+}
+
+#[test]
 fn a_killed_master_comes_back() {
     let port = free_port();
     let unit = by_hand("Restart=on-failure\nRestartSec=100ms", &demo(port));

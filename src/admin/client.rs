@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::listener;
-use super::server::{Count, ReloadAsked, SlotAsked};
+use super::server::{Count, ReloadAsked, SlotAsked, UpgradeAsked};
 use crate::config::Admin;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{RequestStatus, Slots, Status};
@@ -24,6 +24,9 @@ use crate::sys::{child, wait};
 
 /// A master that does not answer within this is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `workers.start_timeout` is an hour at most.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(3700);
 
 /// The running masters with a control socket in one of these directories, by name.
 ///
@@ -225,6 +228,21 @@ pub async fn recycle(socket: &Path, slots: Slots) -> anyhow::Result<u16> {
 pub async fn drain(socket: &Path, slot: u16) -> anyhow::Result<()> {
     let asked = serde_json::to_vec(&SlotAsked { slot: Some(slot) })?;
     call(socket, Method::POST, "/drain", asked.into()).await.map(drop)
+}
+
+/// Asks a master to give its place to a new one; returns the new one's pid once it has the pool,
+/// or nothing where that is not waited for.
+///
+/// # Errors
+/// As [`status`]; or why the old master goes on.
+pub async fn upgrade(socket: &Path, wait: Wait) -> anyhow::Result<Option<i32>> {
+    let (wait, patience) = match wait {
+        Wait::Yes => (true, UPGRADE_PATIENCE),
+        Wait::No => (false, PATIENCE),
+    };
+    let asked = serde_json::to_vec(&UpgradeAsked { wait })?;
+    let body = call_for(patience, socket, Method::POST, ("/upgrade", asked.into())).await?;
+    serde_json::from_slice(&body).context("the master's answer is not a pid")
 }
 
 /// Asks a master to end, and waits until its socket is gone or `patience` is over.

@@ -22,6 +22,7 @@ use super::server::status;
 use super::{Sources, app_metrics, exposition, health};
 use crate::config::{Address, Admin, Host};
 use crate::sys::socket::{self, ListenOptions};
+use crate::upgrade::{Kind, Lent};
 
 /// Where it listens unless told otherwise.
 const PORT: u16 = 9900;
@@ -134,6 +135,24 @@ fn bind_one_of(candidates: &[SocketAddr]) -> io::Result<AdminListener> {
 }
 
 impl AdminListener {
+    /// Takes over an old master's.
+    ///
+    /// # Errors
+    /// It is no socket with an address.
+    pub(crate) fn inherit(socket: OwnedFd) -> io::Result<Self> {
+        let address = socket::local_address(socket.as_fd())?;
+        let address = address.ok_or_else(|| io::Error::other("the admin socket has no address"))?;
+        Ok(Self { socket, address })
+    }
+
+    /// A copy for a new master.
+    ///
+    /// # Errors
+    /// Those of duplicating a descriptor.
+    pub(crate) fn lend(&self) -> io::Result<Lent> {
+        Ok(Lent { kind: Kind::Admin, key: String::new(), fd: self.socket.try_clone()? })
+    }
+
     /// For a browser on this host.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", from_this_host(self.address))

@@ -12,12 +12,15 @@ use axum::routing::{get, post};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 use super::{Sources, health, requests};
 use crate::config::Name;
+use crate::supervisor::Charge;
 use crate::supervisor::reload::ReloadStatus;
-use crate::supervisor::request::{Request, RequestStatus, Slots, Status};
+use crate::supervisor::request::{Request, RequestStatus, Slots, Status, When};
 use crate::sys::socket::{self, ListenOptions};
+use crate::upgrade::{Kind, Lent};
 
 /// How many other names are tried where the name was only derived from a directory.
 const NAMES_TRIED: u32 = 100;
@@ -28,8 +31,10 @@ pub(crate) struct ControlSocket {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
     listener: OwnedFd,
-    /// Held, not read: the lock says that the name is taken, whatever becomes of the socket file.
-    _lock: Flock<File>,
+    /// Says that the name is taken, whatever becomes of the socket file; none only at the end.
+    lock: Option<Flock<File>>,
+    /// Whether name and socket are ours, and not (yet, or any more) another master's as well.
+    charge: watch::Receiver<Charge>,
 }
 
 /// Another master has the name.
@@ -46,23 +51,68 @@ impl ControlSocket {
     ///
     /// # Errors
     /// [`NameTaken`] if the name was asked for, or nothing can be made in the directory.
-    pub(crate) fn take(directory: &Path, name: &Name) -> Result<Self, NameTaken> {
+    pub(crate) fn take(
+        directory: &Path,
+        name: &Name,
+        charge: watch::Receiver<Charge>,
+    ) -> Result<Self, NameTaken> {
+        let take = |name: &str| Self::take_exactly(directory, name, charge.clone());
         match name {
-            Name::Given(name) => Self::take_exactly(directory, name),
+            Name::Given(name) => take(name),
             Name::Derived(name) => {
-                let mut outcome = Self::take_exactly(directory, name);
+                let mut outcome = take(name);
                 for number in 2..=NAMES_TRIED {
                     if !matches!(outcome, Err(NameTaken::Taken { .. })) {
                         break;
                     }
-                    outcome = Self::take_exactly(directory, &format!("{name}-{number}"));
+                    outcome = take(&format!("{name}-{number}"));
                 }
                 outcome
             }
         }
     }
 
-    fn take_exactly(directory: &Path, name: &str) -> Result<Self, NameTaken> {
+    /// Takes over an old master's name: its lock and its socket.
+    ///
+    /// # Errors
+    /// [`NameTaken::Io`] if what was passed is no lock.
+    pub(crate) fn inherit(
+        directory: &Path,
+        name: &str,
+        held: (OwnedFd, OwnedFd),
+        charge: watch::Receiver<Charge>,
+    ) -> Result<Self, NameTaken> {
+        let path = directory.join(format!("{name}.sock"));
+        let (lock, listener) = held;
+        // The lock belongs to the open file that both masters have.
+        match Flock::lock(File::from(lock), FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => {
+                Ok(Self { name: name.to_owned(), path, listener, lock: Some(lock), charge })
+            }
+            Err((_, error)) => {
+                Err(NameTaken::Io { path: path.display().to_string(), error: error.into() })
+            }
+        }
+    }
+
+    /// Copies for a new master.
+    ///
+    /// # Errors
+    /// Those of duplicating descriptors.
+    pub(crate) fn lend(&self) -> io::Result<Vec<Lent>> {
+        let lent = |kind, fd| Lent { kind, key: String::new(), fd };
+        let mut all = vec![lent(Kind::Control, self.listener.try_clone()?)];
+        if let Some(lock) = &self.lock {
+            all.push(lent(Kind::Lock, lock.try_clone()?.into()));
+        }
+        Ok(all)
+    }
+
+    fn take_exactly(
+        directory: &Path,
+        name: &str,
+        charge: watch::Receiver<Charge>,
+    ) -> Result<Self, NameTaken> {
         let path = directory.join(format!("{name}.sock"));
         let io = |error: io::Error| NameTaken::Io { path: path.display().to_string(), error };
         let lock = File::options()
@@ -81,14 +131,19 @@ impl ControlSocket {
         };
         // With the lock in hand, a socket that is still there is a dead master's.
         let listener = socket::listen_unix(&path, 0o600, &ListenOptions::default()).map_err(io)?;
-        Ok(Self { name: name.to_owned(), path, listener, _lock: lock })
+        Ok(Self { name: name.to_owned(), path, listener, lock: Some(lock), charge })
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // The lock file stays: removing it would let two masters lock two files of one name.
-        let _ = std::fs::remove_file(&self.path);
+        if *self.charge.borrow() == Charge::Ours {
+            // The lock file stays: removing it would let two masters lock two files of one name.
+            let _ = std::fs::remove_file(&self.path);
+        } else {
+            // To unlock it would unlock it for the other master too. It closes with this process.
+            std::mem::forget(self.lock.take());
+        }
     }
 }
 
@@ -96,7 +151,13 @@ impl Drop for ControlSocket {
 ///
 /// # Errors
 /// Only at the start: the socket could not be registered with the runtime.
-pub(super) async fn serve(socket: &ControlSocket, sources: Sources) -> io::Result<()> {
+pub(super) async fn serve(
+    socket: &ControlSocket,
+    sources: Sources,
+    passed: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    // Clients are told who called listen(2) last (SO_PEERCRED); the socket may be an old master's.
+    nix::sys::socket::listen(&socket.listener, nix::sys::socket::Backlog::MAXCONN)?;
     let listener = std::os::unix::net::UnixListener::from(socket.listener.try_clone()?);
     let listener = Guarded(UnixListener::from_std(listener)?);
     let router = health::routes()
@@ -107,8 +168,10 @@ pub(super) async fn serve(socket: &ControlSocket, sources: Sources) -> io::Resul
         .route("/recycle", post(recycle))
         .route("/drain", post(drain))
         .route("/stop", post(stop))
+        .route("/upgrade", post(upgrade))
         .with_state(sources);
-    axum::serve(listener, router).await
+    // Who has asked gets an answer, and a new master takes the next.
+    axum::serve(listener, router).with_graceful_shutdown(passed).await
 }
 
 /// Accepts only from our own user and root.
@@ -216,6 +279,23 @@ async fn drain(
 
 fn wordless(status: StatusCode) -> (StatusCode, String) {
     (status, String::new())
+}
+
+/// What `POST /upgrade` takes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct UpgradeAsked {
+    /// Whether to answer only when it has ended.
+    pub(super) wait: bool,
+}
+
+/// Answers with the new master's pid, or with nothing while it starts.
+async fn upgrade(
+    State(sources): State<Sources>,
+    Json(UpgradeAsked { wait }): Json<UpgradeAsked>,
+) -> Result<Json<Option<i32>>, (StatusCode, String)> {
+    let when = if wait { When::Ended } else { When::Begun };
+    let asked = sources.ask(|reply| Request::Upgrade(when, reply)).await;
+    asked.map_err(wordless)?.map(Json).map_err(|why| (StatusCode::CONFLICT, why))
 }
 
 async fn stop(State(sources): State<Sources>) -> Result<StatusCode, StatusCode> {

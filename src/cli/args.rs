@@ -134,6 +134,15 @@ pub(super) enum Subcommand {
         #[arg(long)]
         name: Option<String>,
     },
+    /// Start the installed tenfold in place of the running one
+    Upgrade {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// Wait for the end; exit with 1 if the running one stays
+        #[arg(long)]
+        wait: bool,
+    },
     /// Run built-in workers, to see tenfold work without an app
     Demo {
         #[command(flatten)]

@@ -37,7 +37,7 @@ const MANAGERS: &[&str] = &["pm2", "pm2-runtime", "pm2-docker", "forever"];
 
 /// The subcommands, for a word that was meant to be one.
 const SUBCOMMANDS: &[&str] =
-    &["run", "check", "status", "scale", "stop", "demo", "unit", "completions", "help"];
+    &["run", "check", "status", "scale", "stop", "demo", "unit", "upgrade", "completions", "help"];
 
 /// Classifies a command line; the error says what to run instead.
 pub(super) fn classify(

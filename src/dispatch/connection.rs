@@ -116,6 +116,7 @@ impl Reactor {
         }
         match Stream::register(accepted.stream, kind) {
             Ok(stream) => self.change(tasks::Change::Serve(Arrival {
+                patience: self.front.header_read(),
                 stream,
                 open: self
                     .front

@@ -23,9 +23,11 @@ impl Reactor {
         if self.accepting == Accepting::Stopped {
             return;
         }
+        let is_ours = self.accepting == Accepting::Yes;
         self.accepting = Accepting::Stopped;
         let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
-        for id in &ids {
+        // What another master accepts from is left to it.
+        for id in ids.iter().filter(|_| is_ours) {
             while self.accept(now, *id) == Turn::More {}
         }
         for listener in self.listeners.values_mut() {
@@ -53,7 +55,7 @@ impl Reactor {
         }
         member.leaving = Leaving::Untold { idle_until };
         match self.accepting {
-            Accepting::Yes => self.let_go(now, worker),
+            Accepting::NotYet | Accepting::Yes | Accepting::Bequeathed => self.let_go(now, worker),
             Accepting::Stopped => {
                 self.held.insert(worker);
                 self.deadline_moved.notify_one();
@@ -64,7 +66,7 @@ impl Reactor {
     /// Lets the workers of a stopping pool go, if nobody can bring anything any more.
     pub(super) fn settle_stop(&mut self, now: Instant) {
         let is_over = self.held.is_empty() && self.listeners.is_empty();
-        if self.accepting == Accepting::Yes || is_over {
+        if self.accepting != Accepting::Stopped || is_over {
             return;
         }
         let serves = self.links.values().any(|member| member.standing == Standing::Ready);

@@ -36,8 +36,18 @@ pub(super) struct Listener {
     pub(super) clients: Rc<Cell<u32>>,
     /// Wakes its task after a rest.
     pub(super) resume: Rc<Notify>,
+    /// What was asked for; a new master knows the socket by it.
+    pub(super) key: String,
+    pub(super) holder: Holder,
     /// Removed when the listener closes.
     path: Option<Box<Path>>,
+}
+
+/// Whose a listening socket is, if two masters have it. Its path is for that one to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holder {
+    Us,
+    Another,
 }
 
 /// A socket that listens and is not served yet.
@@ -48,6 +58,9 @@ pub(crate) struct Bound {
     pub(super) address: String,
     pub(super) url: String,
     pub(super) sockname: Option<SocketAddr>,
+    /// What was asked for: `:3000`, `systemd:web`, or the app's own words.
+    pub(super) key: String,
+    pub(super) holder: Holder,
     path: Option<Box<Path>>,
 }
 
@@ -69,6 +82,8 @@ impl Listener {
             mode,
             clients: Rc::default(),
             resume: Rc::new(Notify::new()),
+            key: bound.key,
+            holder: bound.holder,
             path: bound.path,
         }
     }
@@ -91,7 +106,9 @@ impl Listener {
     }
 
     fn remove_path(&mut self) {
-        if let Some(path) = self.path.take() {
+        if let Some(path) = self.path.take()
+            && self.holder == Holder::Us
+        {
             // It may be gone already, or the directory be read-only: nothing to do about either.
             let _ = std::fs::remove_file(path);
         }
@@ -109,6 +126,11 @@ impl Drop for Listener {
 /// # Errors
 /// Those of resolving and binding; the last one of several addresses of a name.
 pub(crate) fn bind(address: &Address, options: ListenOptions) -> io::Result<Bound> {
+    let bound = bind_address(address, options)?;
+    Ok(Bound { key: address.to_string(), ..bound })
+}
+
+fn bind_address(address: &Address, options: ListenOptions) -> io::Result<Bound> {
     match address {
         Address::Tcp { host, port } => {
             let mut last = None;
@@ -131,7 +153,7 @@ pub(crate) fn bind(address: &Address, options: ListenOptions) -> io::Result<Boun
 ///
 /// # Errors
 /// Why no connections can be accepted from it.
-pub(crate) fn adopt(passed: Passed) -> Result<Bound, &'static str> {
+pub(crate) fn adopt(key: String, passed: Passed) -> Result<Bound, &'static str> {
     let place = passed.place()?;
     let (address, url, sockname) = match place {
         passed::Place::Tcp(actual) => {
@@ -139,7 +161,22 @@ pub(crate) fn adopt(passed: Passed) -> Result<Bound, &'static str> {
         }
         passed::Place::Unix(path) => (format!("unix:{path}"), format!("unix:{path}"), None),
     };
-    Ok(Bound { socket: passed.socket, address, url, sockname, path: None })
+    let (socket, holder) = (passed.socket, Holder::Us);
+    Ok(Bound { socket, address, url, sockname, key, holder, path: None })
+}
+
+/// Serves a socket that an old master listens on. Its path is ours too once we accept, unless it is
+/// systemd's.
+///
+/// # Errors
+/// Why no connections can be accepted from it.
+pub(crate) fn inherit(key: String, socket: OwnedFd) -> Result<Bound, &'static str> {
+    let is_systemds = key.starts_with("systemd");
+    let mut bound = adopt(key, Passed { name: String::new(), socket })?;
+    let path = bound.address.strip_prefix("unix:").filter(|path| path.starts_with('/'));
+    bound.path = path.filter(|_| !is_systemds).map(|path| Path::new(path).into());
+    bound.holder = Holder::Another;
+    Ok(bound)
 }
 
 /// Binds what an app asked for, with the meaning that Node gives it: no address is every interface,
@@ -185,6 +222,8 @@ fn bind_tcp(address: SocketAddr, options: ListenOptions) -> io::Result<Bound> {
         address: actual.to_string(),
         url: format!("http://{}", visible(actual)),
         sockname: Some(actual),
+        key: String::new(),
+        holder: Holder::Us,
         path: None,
     })
 }
@@ -192,7 +231,15 @@ fn bind_tcp(address: SocketAddr, options: ListenOptions) -> io::Result<Bound> {
 fn bind_path(path: &Path, options: ListenOptions) -> io::Result<Bound> {
     let socket = socket::listen_unix(path, UNIX_MODE, &kernel_options(options))?;
     let address = format!("unix:{}", path.display());
-    Ok(Bound { socket, url: address.clone(), address, sockname: None, path: Some(path.into()) })
+    Ok(Bound {
+        socket,
+        url: address.clone(),
+        address,
+        sockname: None,
+        key: String::new(),
+        holder: Holder::Us,
+        path: Some(path.into()),
+    })
 }
 
 fn kernel_options(options: ListenOptions) -> socket::ListenOptions {

@@ -21,12 +21,14 @@ mod serving;
 mod shedding;
 mod tasks;
 mod tuning;
+mod upgrade;
 mod upstream;
 mod warming;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -41,7 +43,7 @@ use crate::metrics::Recorder;
 use crate::policy::{Balance, Grant, ListenerId, QueueBounds, Ticket, WorkerBounds, WorkerId};
 use held::HeldLimit;
 use listener::Listener;
-pub(crate) use listener::{Bound, adopt, bind};
+pub(crate) use listener::{Bound, adopt, bind, inherit};
 use observe::{KernelCount, Observer};
 use private::PrivateEnd;
 use request::Front;
@@ -76,6 +78,11 @@ pub(crate) struct DispatchSettings {
     pub(crate) idle: Duration,
     pub(crate) ready: ReadyWhen,
     pub(crate) front: FrontSettings,
+    pub(crate) accepting: Accepting,
+    /// An old master's sockets that the app will ask for, by what it asks.
+    pub(crate) inherited: HashMap<String, OwnedFd>,
+    /// Brings the idle clients of an old master.
+    pub(crate) clients: Option<OwnedFd>,
 }
 
 /// What may wait, by what is dispatched.
@@ -113,7 +120,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Only before anything is served: the runtime could not be built.
-pub(crate) fn run(settings: DispatchSettings, wires: Wires) -> io::Result<()> {
+pub(crate) fn run(mut settings: DispatchSettings, wires: Wires) -> io::Result<()> {
+    let clients = settings.clients.take();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (changes_in, changes) = mpsc::channel(tasks::CHANGES_MAX);
     let mut orders = None;
@@ -123,6 +131,9 @@ pub(crate) fn run(settings: DispatchSettings, wires: Wires) -> io::Result<()> {
         RefCell::new(made)
     });
     let orders = orders.expect("the closure has run");
+    if let Some(clients) = clients {
+        reactor.borrow().change(tasks::Change::TakeClients(clients));
+    }
     runtime.block_on(tasks::run(reactor, orders, changes));
     Ok(())
 }
@@ -165,6 +176,8 @@ struct Reactor {
     /// Workers that were told to go, and serve until nobody can bring a request any more.
     held: BTreeSet<WorkerId>,
     held_limit: HeldLimit,
+    /// An old master's sockets that no server has asked for yet.
+    inherited: HashMap<String, OwnedFd>,
     recorder: Rc<Recorder>,
     pulse: Arc<Pulse>,
 }
@@ -188,9 +201,14 @@ impl Observing {
     }
 }
 
+/// Whether connections are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepting {
+pub(crate) enum Accepting {
+    /// An old master takes them still.
+    NotYet,
     Yes,
+    /// A new master takes them.
+    Bequeathed,
     Stopped,
 }
 
@@ -329,10 +347,11 @@ impl Reactor {
             desk,
             front,
             changes,
-            accepting: Accepting::Yes,
             idle: settings.idle,
             held: BTreeSet::new(),
             held_limit: HeldLimit::default(),
+            accepting: settings.accepting,
+            inherited: settings.inherited,
             recorder,
             pulse,
         };
@@ -372,6 +391,9 @@ impl Reactor {
             Order::Retune(tuning) => self.retune(now, tuning),
             // Connection mode knows of connections only. A reader that has gone needs no answer.
             Order::Requests(reply) => drop(reply.send(self.front.list_in_flight(now))),
+            Order::Lend(reply) => drop(reply.send(self.lend())),
+            Order::Bequeath { clients } => self.bequeath(clients),
+            Order::Accept => self.begin_accepting(),
             Order::Quit => return tasks::Next::End,
         }
         tasks::Next::GoOn

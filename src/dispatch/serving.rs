@@ -82,7 +82,13 @@ impl Reactor {
         let lifetime = if configured.is_empty() { Lifetime::App } else { Lifetime::Configured };
         let bound = if configured.is_empty() {
             let backlogged = with_backlog(options, request.backlog);
-            vec![(listener::bind_place(&request.place, backlogged)?, options)]
+            let asked = format!("{}#{index}", describe(&request.place));
+            let mut bound = match self.inherit(&asked)? {
+                Some(inherited) => inherited,
+                None => listener::bind_place(&request.place, backlogged)?,
+            };
+            bound.key = asked;
+            vec![(bound, options)]
         } else {
             configured
         };
@@ -134,7 +140,9 @@ impl Reactor {
             Mode::Connection => self.queues.connections,
         };
         self.balance().open_listener(id, mode, queue);
-        if let Some(socket) = listener.socket.clone() {
+        if self.accepting == Accepting::Yes
+            && let Some(socket) = listener.socket.clone()
+        {
             self.change(tasks::Change::watch_listener(&listener, socket));
         }
         self.listeners.insert(id, listener);
@@ -174,16 +182,29 @@ impl Reactor {
         let (replacing, options) = self.servers.configured_for(&Identity::Native);
         let mut bound = self.take_bound(&replacing);
         if bound.is_empty() {
-            let address = &self.fallback;
-            match listener::bind(address, options) {
+            let address = self.fallback.to_string();
+            let opened = match self.inherit(&address) {
+                Ok(Some(inherited)) => Ok(inherited),
+                Ok(None) => listener::bind(&self.fallback, options),
+                Err(error) => Err(error),
+            };
+            match opened {
                 Ok(socket) => bound.push((socket, options)),
-                Err(error) => return Err((address.to_string(), error)),
+                Err(error) => return Err((address, error)),
             }
         }
         let key = self.servers.next_key();
         let server = Server::new(Identity::Native, Lifetime::Configured, Value::Null);
         self.install(key, server, bound, kind);
         Ok(key)
+    }
+
+    /// What an old master listened on for the same wish.
+    fn inherit(&mut self, key: &str) -> io::Result<Option<Bound>> {
+        let Some(socket) = self.inherited.remove(key) else {
+            return Ok(None);
+        };
+        listener::inherit(key.to_owned(), socket).map(Some).map_err(io::Error::other)
     }
 
     /// The sockets of these configured entries that no server has yet.
@@ -215,7 +236,10 @@ impl Reactor {
         // A worker that drains closes its servers too; the next worker will want them.
         if unserved && standing == Some(Standing::Ready) {
             for listener in listeners.iter().filter_map(|id| self.listeners.get(id)) {
-                listener.stop_listening();
+                // A new master may have the same socket.
+                if self.accepting == Accepting::Yes {
+                    listener.stop_listening();
+                }
             }
             self.close_server(now, key);
         }

@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet};
 use super::connection::Turn;
 use super::listener::Listener;
 use super::request::{self, Arrival, Question};
-use super::{Member, Shared};
+use super::{Member, Shared, upgrade};
 use crate::clock;
 use crate::link::Channel;
 use crate::link::orders::Order;
@@ -57,6 +57,8 @@ pub(super) enum Change {
     },
     ForgetListener(ListenerId),
     WatchDestroyed(DestroyEvents),
+    /// Idle clients come from an old master.
+    TakeClients(OwnedFd),
     /// A client of request mode.
     Serve(Arrival),
     /// Somebody wants to know something of an app.
@@ -154,6 +156,9 @@ impl Tasks {
             Change::WarmUp { worker, through, paths } => {
                 let task = self.set.spawn_local(warm_up(reactor, (worker, through), paths));
                 self.channels.entry(worker).or_default().push(task);
+            }
+            Change::TakeClients(from) => {
+                self.set.spawn_local(upgrade::take_clients(reactor, from));
             }
             Change::Serve(arrival) => {
                 let front = Rc::clone(&reactor.borrow().front);

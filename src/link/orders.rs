@@ -19,6 +19,7 @@ use crate::config::RequestSettings;
 use crate::metrics::InFlight;
 use crate::policy::{ListenerId, Mode, QueueBounds, Slot, Stalled, WorkerBounds, WorkerId};
 use crate::sys::load::LoadPage;
+use crate::upgrade::Lent;
 
 /// The most orders or reports under way: 256 workers with 16 each.
 pub(crate) const ORDERS_MAX: usize = 4096;
@@ -49,6 +50,13 @@ pub(crate) enum Order {
     Retune(Tuning),
     /// Tell of the exchanges under way.
     Requests(oneshot::Sender<Vec<InFlight>>),
+    /// Give copies of the listening sockets.
+    Lend(oneshot::Sender<Vec<Lent>>),
+    /// A new master has the pool: leave the listening sockets to it, and move clients to it over
+    /// this socket once they are idle.
+    Bequeath { clients: OwnedFd },
+    /// The pool is ours: accept.
+    Accept,
     /// End the reactor.
     Quit,
 }

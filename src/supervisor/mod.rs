@@ -25,6 +25,7 @@ mod status;
 mod strangers;
 mod systemd;
 mod terms;
+mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
@@ -44,6 +45,7 @@ use crate::policy::{
 };
 use crate::sys::child::{self, Child, Ended};
 use crate::sys::load::LoadPage;
+use crate::upgrade::Predecessor;
 pub(crate) use act::explain;
 use guardian::Guardian;
 use health::{Health, PageBeats};
@@ -59,6 +61,7 @@ pub(crate) use signals::Signals;
 use signals::Told;
 pub(crate) use systemd::Systemd;
 use terms::ForeignTerms;
+pub(crate) use upgrade::{Charge, Estate};
 
 /// A worker that is not ready after this may listen past us: its sockets are looked at.
 const BYPASS_CHECK: Duration = Duration::from_secs(3);
@@ -93,6 +96,10 @@ pub(crate) struct Parts {
     pub(crate) admin: Option<String>,
     /// Who started us and wants to be told.
     pub(crate) systemd: Option<Systemd>,
+    /// What another master would need to take our place.
+    pub(crate) estate: Estate,
+    /// The old master, which gives the pool away once our workers are ready.
+    pub(crate) blessing: Option<Predecessor>,
 }
 
 /// Whether a person watches.
@@ -153,6 +160,8 @@ pub(crate) struct Supervisor {
     useless: Option<String>,
     /// Deaths of a TERM that nobody here sent.
     foreign_terms: ForeignTerms,
+    /// The change of masters that is under way: at most one step of it.
+    successions: JoinSet<upgrade::Step>,
 }
 
 /// Whether anybody dispatches.
@@ -231,6 +240,7 @@ impl Supervisor {
             reactor: Reactor::Runs,
             useless: None,
             foreign_terms: ForeignTerms::default(),
+            successions: JoinSet::new(),
         }
     }
 
@@ -261,6 +271,7 @@ impl Supervisor {
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => {}
                 },
+                Some(step) = self.successions.join_next() => self.succession(step),
                 () = sleep_until(due) => self.tick(),
                 // After the clock: workers may say as much as they like.
                 Some(sign) = self.signs.recv() => self.noticed(sign),
@@ -306,6 +317,7 @@ impl Supervisor {
             Told::Stop(kind) => self.stop(kind),
             Told::Reload => self.reload(None),
             Told::ScaleBy(difference) => self.on(Event::ScaleBy(difference)),
+            Told::Upgrade => self.upgrade(None),
             Told::Unused(name) => {
                 tracing::info!(signal = name, "signal received; nothing is bound to it yet");
             }
@@ -461,6 +473,7 @@ impl Supervisor {
             self.announced = Announced::AllReady;
             let seconds = clock::now().duration_since(self.parts.started).as_secs_f64();
             tracing::info!("ready {ready}/{wanted} in {seconds:.1} s");
+            self.ask_for_blessing();
         }
     }
 

@@ -112,6 +112,10 @@ impl Supervisor {
     fn begin_reload(&mut self, waiters: Vec<Waiter>) {
         let since = clock::now();
         let renewed = match self.parts.fleet.phase() {
+            // The new master has read the configuration, before or after it was changed.
+            _ if self.changes_masters() => {
+                Err("an upgrade is under way; try again when it has ended".to_owned())
+            }
             Phase::Stopping(_) | Phase::Finished => Err("the pool stops".to_owned()),
             Phase::Starting | Phase::Running | Phase::Reloading => {
                 let renewed = (self.parts.renew)(&self.parts.terms.config);

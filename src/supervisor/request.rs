@@ -30,6 +30,8 @@ pub(crate) enum Request {
     /// Let this slot's worker finish and start none there; answered with why not.
     Drain(u16, oneshot::Sender<Result<(), String>>),
     Stop(oneshot::Sender<()>),
+    /// Give the pool to a new master; answered with its pid once it has the pool, or why not.
+    Upgrade(When, oneshot::Sender<Upgraded>),
     /// Whether it serves; cheap, for probes.
     Health(oneshot::Sender<Health>),
     /// What is under way; answered once the reactor has been asked.
@@ -38,6 +40,16 @@ pub(crate) enum Request {
     Facts(oneshot::Sender<Facts>),
     /// Every ready worker's own metrics; answered once the reactor has been asked.
     FetchApp(Arc<str>, oneshot::Sender<Vec<AppAsked>>),
+}
+
+/// What came of an upgrade: the new master's pid, nothing while that one starts, or why not.
+pub(crate) type Upgraded = Result<Option<i32>, String>;
+
+/// When something that takes time is answered; a refusal always at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Begun,
+    Ended,
 }
 
 /// Which slots are meant.

@@ -14,6 +14,8 @@ pub(crate) enum Told {
     Stop(StopKind),
     ScaleBy(i16),
     Reload,
+    /// Give the pool to a new master.
+    Upgrade,
     /// A signal whose meaning comes with a later capability; its default would end us.
     Unused(&'static str),
 }
@@ -66,7 +68,7 @@ impl Signals {
             },
             _ = self.quit.recv() => Told::Unused("QUIT"),
             _ = self.user1.recv() => Told::Unused("USR1"),
-            _ = self.user2.recv() => Told::Unused("USR2"),
+            _ = self.user2.recv() => Told::Upgrade,
             _ = self.more.recv() => Told::ScaleBy(1),
             _ = self.fewer.recv() => Told::ScaleBy(-1),
         }

@@ -35,6 +35,7 @@ impl Supervisor {
                 let _ = reply.send(());
                 self.stop(StopKind::Graceful);
             }
+            Request::Upgrade(when, reply) => self.upgrade(Some((when, reply))),
             Request::Health(reply) => drop(reply.send(self.health())),
             Request::Requests(reply) => drop(reply.send(self.ask_for_requests())),
             Request::Facts(reply) => drop(reply.send(self.facts(clock::now()))),

@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::Supervisor;
 use super::request::Startup;
+use super::{Charge, Supervisor};
 use crate::policy::{Phase, StopStep};
 use crate::sys::notify::Manager;
 
@@ -109,6 +109,14 @@ impl Systemd {
         extend.into_iter().chain(watchdog).min().map(|due| due.max(now))
     }
 
+    /// Says that another process is the unit's main one from now on. Nothing is said after it: the
+    /// manager no longer listens to us.
+    pub(super) fn name_successor(self, pid: i32) {
+        if let Err(error) = self.manager.say(&format!("MAINPID={pid}")) {
+            tracing::error!(%error, pid, "systemd was not told of the new master");
+        }
+    }
+
     /// Says what has changed since the last call.
     fn tell(&mut self, now: Instant, picture: &Picture) {
         let Some(message) = self.said.owed(now, picture) else {
@@ -191,7 +199,9 @@ impl Said {
 impl Supervisor {
     /// Tells the service manager, if there is one, what has changed.
     pub(super) fn tell_systemd(&mut self, now: Instant) {
-        if self.parts.systemd.is_none() {
+        // While the pool is an old master's, it is the one that speaks.
+        let is_ours = *self.parts.estate.charge.borrow() == Charge::Ours;
+        if self.parts.systemd.is_none() || !is_ours {
             return;
         }
         let picture = self.picture(now);

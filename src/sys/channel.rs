@@ -41,6 +41,19 @@ pub fn pair() -> io::Result<Pair> {
     Ok(Pair { master: master.into(), worker: worker.into() })
 }
 
+/// Makes a connected pair of sockets for whole messages (SOCK_SEQPACKET), close-on-exec and
+/// non-blocking.
+///
+/// # Errors
+/// As [`pair`].
+pub fn packets() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (one, other) =
+        socket2::Socket::pair(socket2::Domain::UNIX, socket2::Type::SEQPACKET, None)?;
+    one.set_nonblocking(true)?;
+    other.set_nonblocking(true)?;
+    Ok((one.into(), other.into()))
+}
+
 /// Sends `bytes`, with `passed` attached to the first of them, and returns how many were taken.
 ///
 /// After a partial send the descriptor is already on its way: the caller sends the rest of the

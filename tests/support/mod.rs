@@ -11,6 +11,7 @@ mod builder;
 pub(crate) mod container;
 pub(crate) mod crowd;
 pub(crate) mod http;
+pub(crate) mod load;
 pub(crate) mod native;
 pub(crate) mod node;
 mod output;

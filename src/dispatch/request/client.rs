@@ -33,6 +33,8 @@ pub(in crate::dispatch) struct Arrival {
     pub(in crate::dispatch) peer: Option<SocketAddr>,
     /// Whether it begins by naming its client.
     pub(in crate::dispatch) proxied: ProxyProtocol,
+    /// How long its next request may take to begin.
+    pub(in crate::dispatch) patience: Duration,
 }
 
 /// A client's connection and what was read from it and not used yet.
@@ -80,17 +82,30 @@ enum Wanted {
     No,
 }
 
+impl Front {
+    /// How long the head of a request may take.
+    pub(in crate::dispatch) fn header_read(&self) -> Duration {
+        self.settings.timeouts.header_read
+    }
+
+    /// How long a client may be idle between two requests.
+    pub(in crate::dispatch) fn keep_alive(&self) -> Duration {
+        self.settings.timeouts.keep_alive
+    }
+}
+
 /// Serves a client, of HTTP/1 or HTTP/2, until its connection ends.
 pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
+    let patience = arrival.patience;
     let Some((mut client, open)) = meet(&front, arrival).await else {
         return;
     };
     if client.unread.is_empty() {
-        match client.is_wanted(&front, front.settings.timeouts.header_read).await {
+        match client.is_wanted(&front, patience).await {
             Wanted::Yes => {}
             // Its first request may be on its way: no reset for it.
             Wanted::NoMore => return client.linger(&front).await,
-            Wanted::No => return,
+            Wanted::No => return client.move_on(&front).await,
         }
     }
     let begun = clock::now();
@@ -110,7 +125,7 @@ pub(super) async fn serve_requests(front: Rc<Front>, arrival: Arrival) {
 
 /// Learns who a client is; none if it is turned away.
 async fn meet(front: &Front, arrival: Arrival) -> Option<(Client, OpenClient)> {
-    let Arrival { stream, open, listener, server, peer, proxied } = arrival;
+    let Arrival { stream, open, listener, server, peer, proxied, patience: _ } = arrival;
     let mut client = Client {
         stream,
         unread: Vec::new(),
@@ -142,7 +157,7 @@ async fn requests(front: &Front, mut client: Client, mut begun: Instant) {
                 Wanted::Yes => begun = clock::now(),
                 // Its next request may be on its way: no reset for it.
                 Wanted::NoMore => return client.linger(front).await,
-                Wanted::No => return,
+                Wanted::No => return client.move_on(front).await,
             }
         }
         // Boxed, so that an idle connection does not carry the size of a busy one.
@@ -167,6 +182,10 @@ impl Client {
     /// Waits for the first byte of a request. A connection that was opened ahead of need and never
     /// used is closed without a word (RFC 9112 §9.5).
     async fn is_wanted(&mut self, front: &Front, patience: Duration) -> Wanted {
+        // A stream of an HTTP/2 connection stays where that is.
+        if front.successor().is_some() && self.stream.socket().is_some() {
+            return Wanted::No;
+        }
         let deadline = match front.may_be_idle() {
             true => clock::now() + patience,
             false => clock::now(),
@@ -191,6 +210,15 @@ impl Client {
                 }
             }
             Bytes::TimedOut | Bytes::Gone => Wanted::No,
+        }
+    }
+
+    /// Goes on with a new master, if there is one: nothing of the next request is read here.
+    async fn move_on(self, front: &Front) {
+        if let Some(successor) = front.successor()
+            && let Some(socket) = self.stream.socket()
+        {
+            successor.take(self.listener, self.peer, socket).await;
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use super::front::Front;
+use crate::dispatch::upgrade::Successor;
 use crate::policy::WorkerId;
 
 /// How far the pool is with its stop.
@@ -71,12 +72,28 @@ impl Front {
         self.evict_idle();
     }
 
+    /// From here on clients are another master's once they are idle.
+    pub(in crate::dispatch) fn pass_clients_to(&self, successor: Successor) {
+        let set = self.successor.set(successor);
+        debug_assert!(set.is_ok(), "a pool is left once");
+        self.evict_idle();
+    }
+
+    pub(super) fn successor(&self) -> Option<&Successor> {
+        self.successor.get()
+    }
+
     fn advance(&self, to: Stage) {
         self.ending.stage.send_replace(to);
     }
 
     /// Whether a connection ends with its next response.
     pub(super) fn is_closing(&self) -> bool {
+        self.is_ending() && self.successor().is_none()
+    }
+
+    /// Whether a connection that no other master can take over is asked to leave.
+    pub(super) fn is_ending(&self) -> bool {
         *self.ending.stage.borrow() != Stage::Serving
     }
 

@@ -1,7 +1,7 @@
 //! What all clients of request mode share: the desk that gives out leases, the pool of worker
 //! connections, the buffer budget, and the counts.
 
-use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, Ref, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +25,7 @@ use super::sticky::Stickiness;
 use super::stream::{Kind, Stream};
 use crate::config::{MaxClients, RequestSettings};
 use crate::dispatch::listener::Listener;
+use crate::dispatch::upgrade::Successor;
 use crate::dispatch::{Hears, PrivateEnd, Reactor};
 use crate::http::answer::Page;
 use crate::http::{HeadLimits, RequestHead, TrustedPeers};
@@ -87,6 +88,8 @@ pub(in crate::dispatch) struct Shared {
     next_exchange: Cell<u64>,
     pub(super) ending: Ending,
     pub(super) probes: Probes,
+    /// Set once: who serves clients from their next request on.
+    pub(super) successor: OnceCell<Successor>,
 }
 
 impl Deref for Front {
@@ -186,6 +189,7 @@ impl Front {
             next_exchange: Cell::new(0),
             ending: Ending::default(),
             probes: Probes::default(),
+            successor: OnceCell::new(),
         });
         Self::first(request, shared)
     }

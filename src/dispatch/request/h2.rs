@@ -101,7 +101,7 @@ impl Streams {
         let mut taking = Taking::More;
         let mut idle = Some(self.idle(taking));
         loop {
-            let is_closing = self.front.is_closing();
+            let is_closing = self.front.is_ending();
             if is_closing && taking == Taking::More {
                 taking = Taking::NoMore;
                 connection.graceful_shutdown();
@@ -172,6 +172,7 @@ impl Streams {
             server,
             peer,
             proxied: ProxyProtocol::Off,
+            patience: self.front.settings.timeouts.header_read,
         };
         let front = Rc::clone(&self.front);
         let patience = front.settings.timeouts.response_idle;

@@ -35,6 +35,7 @@ impl Fleet {
         let grace = after(now, times.interactive_grace.min(times.drain()));
         let (first, drain_by) = match kind {
             StopKind::Graceful => (StopStep::Delaying, after(now, times.drain())),
+            StopKind::Succeeded => (StopStep::Draining, after(now, times.drain())),
             StopKind::Interactive => (StopStep::Draining, grace),
             StopKind::Now => (StopStep::Terminating, now),
         };

@@ -101,6 +101,8 @@ pub enum WorkerExit {
 pub enum StopKind {
     /// Delay, drain, TERM, KILL within `total`.
     Graceful,
+    /// As graceful, without the delay: a new master has the pool, and nobody new comes here.
+    Succeeded,
     /// No delay, and `interactive_grace` to drain.
     Interactive,
     /// TERM at once, KILL at most 2 s later.

@@ -26,8 +26,8 @@ fn stop_at_any_moment_ends_in_time_even_if_no_worker_obeys() {
         for _ in 0..random.below(60) {
             step(&mut world, &mut random);
         }
-        let kinds = [StopKind::Graceful, StopKind::Interactive, StopKind::Now];
-        world.on(Event::Stop(kinds[random.below(3) as usize]));
+        let kinds = [StopKind::Graceful, StopKind::Succeeded, StopKind::Interactive, StopKind::Now];
+        world.on(Event::Stop(kinds[random.below(4) as usize]));
         while !world.is_finished() {
             world.tick();
         }

@@ -1,0 +1,180 @@
+//! Lends listening sockets to a new master, moves idle clients to it, and takes them from an old
+//! one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::listener::Holder;
+use super::request::stream::{Kind as StreamKind, Stream};
+use super::request::{Arrival, Counted};
+use super::{Accepting, Reactor, Shared, tasks};
+use crate::config::ProxyProtocol;
+use crate::policy::{ListenerId, Mode};
+use crate::sys::{channel, socket, wait};
+use crate::upgrade::{Kind, Lent, Moved};
+
+/// The longest message: the key of a listener on the longest path, and an address.
+const MESSAGE_MAX: usize = 4096;
+
+/// How long to wait while the kernel holds too many descriptors that nobody has received.
+const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(10);
+
+/// The way for idle clients to the new master.
+#[derive(Debug)]
+pub(in crate::dispatch) struct Successor {
+    socket: AsyncFd<Rc<OwnedFd>>,
+    keys: BTreeMap<ListenerId, String>,
+}
+
+impl Successor {
+    /// Moves one idle client. Where it cannot be moved, its connection is closed.
+    pub(in crate::dispatch) async fn take(
+        &self,
+        listener: ListenerId,
+        peer: Option<SocketAddr>,
+        client: BorrowedFd<'_>,
+    ) {
+        let Some(key) = self.keys.get(&listener) else {
+            return;
+        };
+        let Ok(message) = serde_json::to_vec(&Moved { listener: key.clone(), peer }) else {
+            return;
+        };
+        loop {
+            match channel::send(self.socket.as_fd(), &message, Some(client)) {
+                Ok(_) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match self.socket.writable().await {
+                        Ok(mut ready) => ready.clear_ready(),
+                        Err(_) => return,
+                    }
+                }
+                Err(error) if channel::is_too_many_in_flight(&error) => {
+                    tokio::time::sleep(IN_FLIGHT_PAUSE).await;
+                }
+                // It has ended; the client asks again.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl Reactor {
+    /// Copies of all listening sockets, with what was asked for.
+    pub(super) fn lend(&self) -> Vec<Lent> {
+        let open = self.listeners.values().filter_map(|listener| {
+            let socket = listener.socket.as_ref()?;
+            Some((&listener.key, socket.as_fd()))
+        });
+        let waiting = self.bound.values().flatten();
+        let waiting = waiting.map(|bound| (&bound.key, bound.socket.as_fd()));
+        let lent = open.chain(waiting).filter_map(|(key, socket)| {
+            let fd = socket.try_clone_to_owned().ok()?;
+            Some(Lent { kind: Kind::Listener, key: key.clone(), fd })
+        });
+        lent.collect()
+    }
+
+    /// Leaves the listening sockets to a new master, and clients once they are idle.
+    pub(super) fn bequeath(&mut self, clients: OwnedFd) {
+        if self.accepting != Accepting::Yes {
+            return;
+        }
+        self.accepting = Accepting::Bequeathed;
+        let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
+        for id in ids {
+            self.change(tasks::Change::ForgetListener(id));
+        }
+        let keys = self.listeners.values_mut().map(|listener| {
+            listener.holder = Holder::Another;
+            (listener.id, listener.key.clone())
+        });
+        let keys = keys.collect();
+        match wait::shared(Rc::new(clients), Interest::WRITABLE) {
+            Ok(socket) => self.front.pass_clients_to(Successor { socket, keys }),
+            // They are asked to leave, as in any stop.
+            Err(error) => tracing::warn!(%error, "idle clients cannot be moved"),
+        }
+    }
+
+    /// The pool is ours: accepts.
+    pub(super) fn begin_accepting(&mut self) {
+        if self.accepting == Accepting::NotYet {
+            self.accepting = Accepting::Yes;
+            // What no worker has asked for by now, the app no longer serves.
+            self.inherited.clear();
+            for bound in self.bound.values_mut().flatten() {
+                bound.holder = Holder::Us;
+            }
+            for listener in self.listeners.values_mut() {
+                listener.holder = Holder::Us;
+            }
+            for listener in self.listeners.values() {
+                if let Some(socket) = listener.socket.clone() {
+                    self.change(tasks::Change::watch_listener(listener, socket));
+                }
+            }
+        }
+    }
+
+    /// A client comes from the old master, between two requests.
+    fn moved_here(&mut self, moved: &Moved, socket: OwnedFd) {
+        let is_its = |listener: &&super::Listener| {
+            listener.key == moved.listener && listener.mode == Mode::Request
+        };
+        let Some(listener) = self.listeners.values().find(is_its) else {
+            return;
+        };
+        let kind = match socket::local_address(socket.as_fd()) {
+            Ok(Some(_)) => StreamKind::Tcp,
+            Ok(None) | Err(_) => StreamKind::Unix,
+        };
+        if !self.front.has_room(listener) {
+            return;
+        }
+        match Stream::register(socket, kind) {
+            Ok(stream) => self.change(tasks::Change::Serve(Arrival {
+                stream,
+                open: self.front.client_opened(Some(Counted::new(Rc::clone(&listener.clients)))),
+                listener: listener.id,
+                server: listener.server,
+                peer: moved.peer,
+                // It has named its client already.
+                proxied: ProxyProtocol::Off,
+                // Most have been served before.
+                patience: self.front.keep_alive(),
+            })),
+            Err(error) => tracing::debug!(%error, "client lost"),
+        }
+    }
+}
+
+/// Takes clients from the old master until it has ended.
+pub(super) async fn take_clients(reactor: Shared, from: OwnedFd) {
+    let Ok(from) = wait::shared(Rc::new(from), Interest::READABLE) else {
+        return;
+    };
+    let mut buffer = vec![0; MESSAGE_MAX];
+    while let Ok(mut ready) = from.readable().await {
+        let mut fds = Vec::new();
+        match channel::recv(from.as_fd(), &mut buffer, &mut fds) {
+            Ok(0) => return,
+            Ok(count) => {
+                if let (Ok(moved), Some(socket)) =
+                    (serde_json::from_slice(&buffer[..count]), fds.pop())
+                {
+                    reactor.borrow_mut().moved_here(&moved, socket);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            Err(_) => return,
+        }
+    }
+}
