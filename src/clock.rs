@@ -10,6 +10,16 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// CLOCK_MONOTONIC in microseconds, as other processes read it.
+///
+/// # Errors
+/// Those of clock_gettime(2); none is known for this clock.
+pub fn monotonic_micros() -> std::io::Result<u64> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
+    let micros = Duration::from(time).as_micros();
+    u64::try_from(micros).map_err(std::io::Error::other)
+}
+
 /// When a thread last went round its loop, for other threads to see.
 #[derive(Debug)]
 pub struct Pulse {

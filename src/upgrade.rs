@@ -143,11 +143,17 @@ impl Kind {
 }
 
 impl Identity {
-    /// Starts the next master with what it is lent. Its output is ours.
+    /// Starts the next master with what it is lent. Its output is ours, and the leash must be one
+    /// that lets it live on when we end: that is what it is for.
     ///
     /// # Errors
     /// Its program is not there, or no process can be made.
-    pub(crate) fn succeed(&self, name: &str, lent: Vec<Lent>) -> anyhow::Result<Successor> {
+    pub(crate) fn succeed(
+        &self,
+        name: &str,
+        lent: Vec<Lent>,
+        leash: Leash,
+    ) -> anyhow::Result<Successor> {
         let channel::Pair { master, worker } = channel::pair().context("no socket pair")?;
         let entry =
             |lent: &Lent| Entry { kind: lent.kind.word().to_owned(), key: lent.key.clone() };
@@ -169,8 +175,7 @@ impl Identity {
         plan.nofile = self.nofile;
         plan.listen_pid = ListenPid::OfChild;
         plan.leads = Leads::Group;
-        // It lives on when we end: that is what it is for.
-        plan.leash = Leash::Survive;
+        plan.leash = leash;
         let fds = [worker].into_iter().chain(lent.into_iter().map(|lent| lent.fd));
         let places = fds.zip(FIRST_FD..);
         plan.fds = places.map(|(source, target)| PassedFd { source, target }).collect();

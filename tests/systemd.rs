@@ -164,7 +164,25 @@ fn a_unit_follows_its_master_through_an_upgrade() {
     systemd.wait_property("app.service", "StatusText", "ready 2/2");
     ask(port, 20);
     assert_eq!(systemd.property("app.service", "ActiveState"), "active");
+    systemd.ctl(&["stop", "app.service"]);
+    assert_eq!(systemd.property("app.service", "Result"), "success");
     assert_eq!(systemd.property("app.service", "NRestarts"), "0");
+}
+
+#[test]
+fn a_unit_is_reloading_for_as_long_as_its_pool() {
+    let port = free_port();
+    let systemd = Systemd::boot(&[("app.service", &by_hand("", &demo(port)))]);
+    systemd.ctl(&["start", "app.service"]);
+    systemd.wait_property("app.service", "StatusText", "ready 2/2");
+    // The canary soaks for 5 s.
+    systemd.ctl(&["kill", "--kill-who=main", "--signal=HUP", "app.service"]);
+    systemd.wait_property("app.service", "ActiveState", "reloading");
+    ask(port, 20);
+    systemd.wait_property("app.service", "ActiveState", "active");
+    systemd.wait_property("app.service", "StatusText", "ready 2/2");
+    systemd.ctl(&["stop", "app.service"]);
+    assert_eq!(systemd.property("app.service", "Result"), "success");
 }
 
 #[test]

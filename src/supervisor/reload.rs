@@ -81,6 +81,8 @@ pub(super) struct Reloads {
     /// Somebody asked meanwhile.
     next: Option<Vec<Waiter>>,
     pub(super) last: Option<ReloadStatus>,
+    /// How many were begun, whatever came of them.
+    pub(super) begun: u64,
     /// The latest generation that was tried.
     tried: u32,
 }
@@ -111,6 +113,7 @@ impl Supervisor {
 
     fn begin_reload(&mut self, waiters: Vec<Waiter>) {
         let since = clock::now();
+        self.reloads.begun += 1;
         let renewed = match self.parts.fleet.phase() {
             // The new master has read the configuration, before or after it was changed.
             _ if self.changes_masters() => {

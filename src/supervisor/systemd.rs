@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::request::Startup;
 use super::{Charge, Supervisor};
+use crate::clock;
 use crate::policy::{Phase, StopStep};
 use crate::sys::notify::Manager;
 
@@ -39,6 +40,8 @@ pub(crate) struct Systemd {
 struct Said {
     ready: Told,
     stopping: Told,
+    /// How many reloads it knows of.
+    reloads: u64,
     status: String,
     /// When it is next told to wait longer.
     extend_at: Instant,
@@ -67,12 +70,15 @@ struct Picture {
     status: String,
     /// Since the reactor went round.
     pulse_age: Duration,
+    /// How many reloads have begun, failed ones included.
+    reloads: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Starting,
     Serving,
+    Reloading,
     Stopping,
 }
 
@@ -119,16 +125,14 @@ impl Systemd {
 
     /// Says what has changed since the last call.
     fn tell(&mut self, now: Instant, picture: &Picture) {
-        let Some(message) = self.said.owed(now, picture) else {
-            return;
-        };
-        match self.manager.say(&message) {
-            Ok(()) => self.said.was_told(now, picture),
-            Err(error) => {
+        // A reload that failed at once is begun and ended in two messages.
+        while let Some(message) = self.said.owed(now, picture) {
+            if let Err(error) = self.manager.say(&message) {
                 // It is behind, or restarts itself; both end.
                 tracing::debug!(%error, "systemd does not listen now");
-                self.said.postpone(now);
+                return self.said.postpone(now);
             }
+            self.said.was_told(now, picture);
         }
     }
 }
@@ -136,16 +140,19 @@ impl Systemd {
 impl Said {
     fn nothing(now: Instant, watchdog: Option<Watchdog>) -> Self {
         let (ready, stopping) = (Told::NotYet, Told::NotYet);
-        Self { ready, stopping, status: String::new(), extend_at: now, watchdog }
+        Self { ready, stopping, reloads: 0, status: String::new(), extend_at: now, watchdog }
     }
 
     /// The message that is due; [`Said::was_told`] once it is out.
     fn owed(&mut self, now: Instant, picture: &Picture) -> Option<String> {
         let mut lines = Vec::new();
         match picture.stage {
+            Stage::Serving | Stage::Reloading if self.reloads != picture.reloads => {
+                lines.push(reloading());
+            }
             Stage::Serving if self.ready == Told::NotYet => lines.push("READY=1".to_owned()),
             Stage::Stopping if self.stopping == Told::NotYet => lines.push("STOPPING=1".to_owned()),
-            Stage::Starting | Stage::Serving | Stage::Stopping => {}
+            Stage::Starting | Stage::Serving | Stage::Reloading | Stage::Stopping => {}
         }
         if self.extends(now, picture) {
             lines.push(format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
@@ -176,10 +183,14 @@ impl Said {
             self.extend_at = now + EXTEND_EVERY;
         }
         match picture.stage {
-            Stage::Starting => {}
+            Stage::Serving | Stage::Reloading if self.reloads != picture.reloads => {
+                self.ready = Told::NotYet;
+            }
+            Stage::Starting | Stage::Reloading => {}
             Stage::Serving => self.ready = Told::Yes,
             Stage::Stopping => self.stopping = Told::Yes,
         }
+        self.reloads = picture.reloads;
         self.status.clone_from(&picture.status);
         if let Some(watchdog) = &mut self.watchdog
             && watchdog.next <= now
@@ -218,7 +229,7 @@ impl Supervisor {
                 (Stage::Starting, format!("starting {ready}/{wanted}"))
             }
             (Phase::Reloading, Startup::Done) => {
-                (Stage::Serving, format!("reloading, ready {ready}/{wanted}"))
+                (Stage::Reloading, format!("reloading, ready {ready}/{wanted}"))
             }
             (Phase::Running, Startup::Done) => (Stage::Serving, format!("ready {ready}/{wanted}")),
             (Phase::Stopping(step), _) => {
@@ -227,7 +238,15 @@ impl Supervisor {
             }
             (Phase::Finished, _) => (Stage::Stopping, "stopped".to_owned()),
         };
-        Picture { stage, status, pulse_age }
+        Picture { stage, status, pulse_age, reloads: self.reloads.begun }
+    }
+}
+
+/// With the time, by which systemd from 253 on knows that it is its own reload that we mean.
+fn reloading() -> String {
+    match clock::monotonic_micros() {
+        Ok(micros) => format!("RELOADING=1\nMONOTONIC_USEC={micros}"),
+        Err(_) => "RELOADING=1".to_owned(),
     }
 }
 
@@ -243,12 +262,11 @@ fn step_word(step: StopStep) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn picture(stage: Stage, status: &str) -> Picture {
-        Picture { stage, status: status.to_owned(), pulse_age: Duration::ZERO }
+        Picture { stage, status: status.to_owned(), pulse_age: Duration::ZERO, reloads: 0 }
     }
 
     fn told(said: &mut Said, now: Instant, picture: &Picture) -> String {
@@ -279,6 +297,32 @@ mod tests {
             let told = told(&mut said, now + after * SECOND, &picture(stage, status));
             assert_eq!(told, message, "after {after} s");
         }
+    }
+
+    #[test]
+    fn a_reload_is_told_with_its_time_and_its_end_even_if_it_fails_at_once() {
+        let now = clock::now();
+        let mut said = Said::nothing(now, None);
+        let mut picture = picture(Stage::Serving, "");
+        assert_eq!(told(&mut said, now, &picture), "READY=1");
+        let begins = |message: String| {
+            let before = clock::monotonic_micros().expect("it is there");
+            let rest = message.strip_prefix("RELOADING=1 MONOTONIC_USEC=").expect("it begins");
+            let micros = rest.split(' ').next().and_then(|it| it.parse::<u64>().ok());
+            assert!(micros.is_some_and(|micros| micros <= before), "{message}");
+        };
+        (picture.stage, picture.reloads) = (Stage::Reloading, 1);
+        begins(told(&mut said, now, &picture));
+        assert_eq!(told(&mut said, now + SECOND, &picture), "");
+        // Another one follows at once, and is begun too.
+        picture.reloads = 2;
+        begins(told(&mut said, now + SECOND, &picture));
+        picture.stage = Stage::Serving;
+        assert_eq!(told(&mut said, now + SECOND, &picture), "READY=1");
+        picture.reloads = 3;
+        begins(told(&mut said, now + SECOND, &picture));
+        assert_eq!(told(&mut said, now + SECOND, &picture), "READY=1");
+        assert_eq!(told(&mut said, now + SECOND, &picture), "");
     }
 
     #[test]

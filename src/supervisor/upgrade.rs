@@ -16,6 +16,7 @@ use super::request::{Upgraded, When};
 use crate::link::orders::Order;
 use crate::policy::{Event, Phase, StopKind};
 use crate::sys::child;
+use crate::sys::spawn::Leash;
 use crate::upgrade::{Called, Identity, Kind, Lent, Successor};
 
 /// How much longer than `workers.start_timeout` the new master may take: it reads its configuration
@@ -97,6 +98,11 @@ impl Supervisor {
             identity: self.parts.estate.identity.clone(),
             name: self.parts.name.clone(),
             bound: self.parts.terms.config.workers.start_timeout + MARGIN,
+            // systemd gives no time to stop to a main process that is not its own child.
+            leash: match self.parts.systemd {
+                Some(_) => Leash::Sibling,
+                None => Leash::Survive,
+            },
         };
         tracing::info!(program = %attempt.identity.program.display(), "starting a new master");
         self.successions.spawn(async move {
@@ -242,6 +248,7 @@ struct Attempt {
     identity: Identity,
     name: String,
     bound: Duration,
+    leash: Leash,
 }
 
 impl Attempt {
@@ -250,7 +257,7 @@ impl Attempt {
         let pair = crate::sys::channel::packets();
         let (clients, theirs) = pair.map_err(|error| error.to_string())?;
         lent.push(Lent { kind: Kind::Clients, key: String::new(), fd: theirs });
-        let started = self.identity.succeed(&self.name, lent);
+        let started = self.identity.succeed(&self.name, lent, self.leash);
         let mut successor = started.map_err(|error| format!("{error:#}"))?;
         let why = match tokio::time::timeout(self.bound, successor.ready()).await {
             Ok(Ok(())) => return Ok((successor, clients)),

@@ -73,8 +73,12 @@ impl<'a> Launch<'a> {
 
 /// Forks; the child goes on to the program or ends, and only the parent returns, with its pid.
 pub(super) fn fork(launch: &mut Launch<'_>) -> Result<libc::pid_t, Errno> {
-    // SAFETY: the child calls nothing but `run`, which is async-signal-safe and never returns.
-    let pid = Errno::result(unsafe { libc::fork() })?;
+    let pid = match launch.plan.leash {
+        // SAFETY: the child calls nothing but `run`, which is async-signal-safe and never returns.
+        Leash::DieWithParent | Leash::Survive => unsafe { libc::fork() },
+        Leash::Sibling => fork_sibling(),
+    };
+    let pid = Errno::result(pid)?;
     if pid != 0 {
         return Ok(pid);
     }
@@ -83,6 +87,18 @@ pub(super) fn fork(launch: &mut Launch<'_>) -> Result<libc::pid_t, Errno> {
     }
     // SAFETY: ends this process at once, without the parent's exit handlers.
     unsafe { libc::_exit(127) }
+}
+
+/// As fork(2), but the child's parent is ours. The C library does not know of this child, which
+/// matters to its locks and to changes of user; `run` takes none and is kept from the other.
+fn fork_sibling() -> libc::pid_t {
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    let none: libc::c_long = 0;
+    // SAFETY: without CLONE_VM and a stack it is a fork: the child goes on here with copies of
+    // everything, and calls nothing but `run`, which is async-signal-safe and never returns.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    // Pids are below 2^22; -1 stays what it is.
+    pid as libc::pid_t
 }
 
 /// Reads what a child reported until its program runs or it has ended.
@@ -307,7 +323,7 @@ mod numbers {
 
 /// Asks for SIGKILL at the master's death: after the change of user, which clears the wish.
 fn leash(launch: &Launch<'_>) -> Done {
-    if launch.plan.leash == Leash::Survive {
+    if launch.plan.leash != Leash::DieWithParent {
         return Ok(());
     }
     // SAFETY: this option takes a number.

@@ -138,6 +138,9 @@ pub enum Leash {
     DieWithParent,
     /// Nothing.
     Survive,
+    /// Nothing: it is a child of *our* parent (CLONE_PARENT), who reaps it, and for a service
+    /// manager that may become the main process of a unit. For plans without credentials.
+    Sibling,
 }
 
 /// A process that runs its program, and what it had to do without.
@@ -231,6 +234,9 @@ impl SpawnPlan {
 /// [`SpawnError`]; a child that failed on its way to the program is reaped here.
 pub fn spawn(plan: &SpawnPlan) -> Result<Spawned, SpawnError> {
     let prepare = |error: io::Error| failure(plan, Step::Prepare, errno_of(&error));
+    if plan.leash == Leash::Sibling && plan.credentials.is_some() {
+        return Err(failure(plan, Step::Prepare, Errno::EINVAL));
+    }
     let null = File::options().read(true).write(true).open("/dev/null").map_err(prepare)?;
     let flags = OFlag::O_CLOEXEC;
     let (reader, writer) = nix::unistd::pipe2(flags).map_err(|error| prepare(error.into()))?;
@@ -251,7 +257,10 @@ pub fn spawn(plan: &SpawnPlan) -> Result<Spawned, SpawnError> {
     for report in exec::reports(File::from(reader)) {
         let error = explain(plan, report);
         if !report.step.is_optional() {
-            child::reap_blocking(pid);
+            match plan.leash {
+                Leash::DieWithParent | Leash::Survive => child::reap_blocking(pid),
+                Leash::Sibling => {}
+            }
             return Err(error);
         }
         denied.push(error);

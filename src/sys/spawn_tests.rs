@@ -260,6 +260,17 @@ fn a_process_without_a_leash_survives_the_thread_that_started_it() {
 }
 
 #[test]
+fn a_sibling_is_a_child_of_our_parent() {
+    let (mut plan, mut reader) = shell("echo $PPID");
+    plan.leash = Leash::Sibling;
+    spawn(&plan).expect("it starts");
+    drop(plan);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).expect("text");
+    assert_eq!(text.trim_end(), nix::unistd::getppid().to_string());
+}
+
+#[test]
 fn a_process_becomes_the_user_of_its_plan_and_keeps_its_leash() {
     let user = Credentials { uid: NOBODY, gid: NOBODY, groups: vec![NOBODY, 12] };
     let (mut plan, mut reader) = shell("id -u; id -g; id -G; exec sleep 60");
