@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
+use nix::sys::signal::Signal;
 
-use crate::admin::{Probe, Wait, Whom};
+use crate::admin::{EventStyle, Probe, StopWish, Wait, Whom};
 use crate::config::{
     Config, ConfigErrors, Context, Environment, Layers, Setting, Work, describe, resolve,
 };
+use crate::supervisor::inspect::Recipient;
 use crate::supervisor::request::Slots;
 use args::{Arguments, Place, RunFlags, Subcommand};
 
@@ -59,6 +61,13 @@ pub enum Invocation {
         /// Text for people or JSON.
         format: StatusFormat,
     },
+    /// Follow what becomes of a running instance.
+    Events {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// Text for people or JSON.
+        style: EventStyle,
+    },
     /// Say by the exit code whether a running instance is well.
     Health {
         /// Which.
@@ -79,6 +88,19 @@ pub enum Invocation {
         name: Option<String>,
         /// Whose.
         slots: Slots,
+        /// Whether to wait for the end.
+        wait: Wait,
+    },
+    /// Signal one worker of a running instance.
+    Signal {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// Whose worker.
+        slot: u16,
+        /// The signal.
+        signal: Signal,
+        /// To whom of it.
+        recipient: Recipient,
     },
     /// Empty one slot of a running instance.
     Drain {
@@ -94,10 +116,12 @@ pub enum Invocation {
         /// Whether to wait for the end.
         wait: Wait,
     },
-    /// End a running instance gracefully.
+    /// End a running instance.
     Stop {
         /// Which; none: the only one.
         name: Option<String>,
+        /// How.
+        wish: StopWish,
     },
     /// Print `completions(shell)`.
     Completions(Shell),
@@ -191,12 +215,17 @@ pub fn parse(
             let format = if json { StatusFormat::Json } else { StatusFormat::Text };
             return Ok(control(Invocation::Requests { name, slot, format }));
         }
+        Some(Subcommand::Events { name, json }) => {
+            let style = if json { EventStyle::Json } else { EventStyle::Text };
+            return Ok(control(Invocation::Events { name, style }));
+        }
         Some(Subcommand::Reload { name, wait }) => {
             let wait = if wait { Wait::Yes } else { Wait::No };
             return Ok(control(Invocation::Reload { name, wait }));
         }
-        Some(Subcommand::Recycle { name, slots }) => {
-            return Ok(control(Invocation::Recycle { name, slots }));
+        Some(Subcommand::Recycle { name, slots, wait }) => {
+            let wait = if wait { Wait::Yes } else { Wait::No };
+            return Ok(control(Invocation::Recycle { name, slots, wait }));
         }
         Some(Subcommand::Drain { name, slot }) => {
             return Ok(control(Invocation::Drain { name, slot }));
@@ -209,7 +238,14 @@ pub fn parse(
             let wait = if wait { Wait::Yes } else { Wait::No };
             return Ok(control(Invocation::Upgrade { name, wait }));
         }
-        Some(Subcommand::Stop { name }) => return Ok(control(Invocation::Stop { name })),
+        Some(Subcommand::Signal { name, group, slot, signal }) => {
+            let recipient = if group { Recipient::Group } else { Recipient::Server };
+            return Ok(control(Invocation::Signal { name, slot, signal, recipient }));
+        }
+        Some(Subcommand::Stop { name, now }) => {
+            let wish = if now { StopWish::Now } else { StopWish::Graceful };
+            return Ok(control(Invocation::Stop { name, wish }));
+        }
         Some(Subcommand::Completions { shell }) => {
             return Ok(control(Invocation::Completions(shell)));
         }

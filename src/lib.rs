@@ -48,6 +48,7 @@ use policy::{
     WorkerBounds,
 };
 pub use renewal::Origin;
+use supervisor::events::Events;
 use supervisor::request::REQUESTS_MAX;
 use supervisor::{Charge, Ending, Estate, Parts, Signals, Supervisor, Systemd, Terminal};
 
@@ -142,6 +143,7 @@ fn run_logged(
         },
         guardian: host.guardian()?,
         logs: logs.clone(),
+        events: Events::new(),
         balance,
         orders,
         started,
@@ -187,12 +189,15 @@ fn run_control(
     let reactor = ReactorThread::start(settings, wires)?;
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
     let ending = runtime.block_on(async {
+        let events = parts.events.clone();
         let supervise = Supervisor::new(parts).run(reports, requests, signals);
-        tokio::select! {
+        let ending = tokio::select! {
             biased;
             ending = supervise => ending,
             never = entrances.serve(requests_in) => match never {},
-        }
+        };
+        events.flushed().await;
+        ending
     });
     reactor.finish();
     Ok(ending)

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use tenfold::admin;
-use tenfold::admin::client::{self, Found, Reloaded};
+use tenfold::admin::client::{self, Found, Recycled, Reloaded};
 use tenfold::cli::{self, Invocation, StatusFormat};
 use tenfold::config::Environment;
 use tenfold::supervisor::guardian;
+use tenfold::supervisor::inspect::Recipient;
 use tenfold::{Exit, Origin, demo};
 
 /// How much longer than the pool's own bound (25 s by default) `tenfold stop` waits.
@@ -37,6 +38,7 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
         }
     };
     let directories = tenfold::control_directories(environment);
+    let find = |name: Option<String>| client::find(&directories, name.as_deref());
     match parsed.invocation {
         Invocation::Run(config) | Invocation::Demo(config) => {
             let (arguments, environment) = (std::env::args_os().collect(), environment.clone());
@@ -45,19 +47,19 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
         }
         Invocation::Check(check) => print(&tenfold::check(&check, &parsed.warnings))?,
         Invocation::Status { name, format } => {
-            let socket = client::find(&directories, name.as_deref())?;
-            let status = block_on(client::status(&socket))?;
-            print_as(format, &status, admin::table)?;
+            let status = block_on(client::status(&find(name)?))?;
+            show(format, &status, admin::table)?;
         }
         Invocation::Scale { name, count } => {
-            let socket = client::find(&directories, name.as_deref())?;
-            let count = block_on(client::scale(&socket, count.get()))?;
+            let count = block_on(client::scale(&find(name)?, count.get()))?;
             print(&format!("{count} workers"))?;
         }
         Invocation::Requests { name, slot, format } => {
-            let socket = client::find(&directories, name.as_deref())?;
-            let requests = block_on(client::requests(&socket))?;
-            print_as(format, &requests, |requests| admin::requests_table(requests, slot))?;
+            let requests = block_on(client::requests(&find(name)?))?;
+            show(format, &requests, |requests| admin::requests_table(requests, slot))?;
+        }
+        Invocation::Events { name, style } => {
+            block_on(admin::events(&find(name)?, style, print_line))?;
         }
         Invocation::Health { whom, probe } => {
             match block_on(client::health(&directories, &whom, probe))? {
@@ -69,26 +71,25 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
             }
         }
         Invocation::Reload { name, wait } => {
-            let socket = client::find(&directories, name.as_deref())?;
-            return told(&block_on(client::reload(&socket, wait))?);
+            return told(&block_on(client::reload(&find(name)?, wait))?);
         }
-        Invocation::Recycle { name, slots } => {
-            let socket = client::find(&directories, name.as_deref())?;
-            let count = block_on(client::recycle(&socket, slots))?;
-            print(&format!("recycling {count}, one after another"))?;
+        Invocation::Recycle { name, slots, wait } => {
+            return recycled(&block_on(client::recycle(&find(name)?, slots, wait))?);
+        }
+        Invocation::Signal { name, slot, signal, recipient } => {
+            let pid = block_on(client::signal(&find(name)?, slot, signal, recipient))?;
+            let whom = if recipient == Recipient::Group { "group" } else { "process" };
+            print(&format!("{signal} sent to {whom} {pid} of slot {slot}"))?;
         }
         Invocation::Drain { name, slot } => {
-            let socket = client::find(&directories, name.as_deref())?;
-            block_on(client::drain(&socket, slot))?;
+            block_on(client::drain(&find(name)?, slot))?;
             print(&format!("draining slot {slot}; `tenfold recycle {slot}` starts it again"))?;
         }
-        Invocation::Stop { name } => {
-            let socket = client::find(&directories, name.as_deref())?;
-            block_on(client::stop(&socket, STOP_PATIENCE))?;
+        Invocation::Stop { name, wish } => {
+            block_on(client::stop(&find(name)?, wish, STOP_PATIENCE))?;
         }
         Invocation::Upgrade { name, wait } => {
-            let socket = client::find(&directories, name.as_deref())?;
-            let pid = block_on(client::upgrade(&socket, wait))?;
+            let pid = block_on(client::upgrade(&find(name)?, wait))?;
             let done = |pid| format!("upgraded; the new master is pid {pid}");
             print(&pid.map_or("upgrading".to_owned(), done))?;
         }
@@ -98,16 +99,16 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print_as<T: serde::Serialize>(
+/// Prints what a master said, for people or for programs.
+fn show<T: serde::Serialize>(
     format: StatusFormat,
     answer: &T,
-    text: impl FnOnce(&T) -> String,
+    table: impl FnOnce(&T) -> String,
 ) -> anyhow::Result<()> {
-    match format {
-        StatusFormat::Text => print(&text(answer))?,
-        StatusFormat::Json => print(&serde_json::to_string(answer)?)?,
-    }
-    Ok(())
+    Ok(print(&match format {
+        StatusFormat::Text => table(answer),
+        StatusFormat::Json => serde_json::to_string(answer)?,
+    })?)
 }
 
 /// Says what became of a reload; the old generation's staying is a failure.
@@ -119,6 +120,21 @@ fn told(reloaded: &Reloaded) -> anyhow::Result<ExitCode> {
         }
         Reloaded::Ended(status) => {
             print(&admin::reload_text(status))?;
+            if status.reason.is_none() { Exit::Stopped } else { Exit::Failed }
+        }
+    };
+    Ok(exit.into())
+}
+
+/// Says what became of a wish for new workers; one that failed is a failure.
+fn recycled(recycled: &Recycled) -> anyhow::Result<ExitCode> {
+    let exit = match recycled {
+        Recycled::Asked(count) => {
+            print(&format!("recycling {count}, one after another"))?;
+            Exit::Stopped
+        }
+        Recycled::Ended(status) => {
+            print(&admin::recycle_text(status))?;
             if status.reason.is_none() { Exit::Stopped } else { Exit::Failed }
         }
     };
@@ -138,6 +154,11 @@ fn print(text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome,
     }
+}
+
+/// Prints one line of many; a reader that has gone away is the end.
+fn print_line(line: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
 }
 
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

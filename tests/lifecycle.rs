@@ -133,23 +133,6 @@ fn descendants_in_sessions_of_their_own_end_with_their_worker() {
 }
 
 #[test]
-fn signals_without_a_meaning_yet_change_nothing() {
-    let (builder, port) = node_pool("http.js", 1);
-    let tenfold = builder.start();
-    let before = tenfold.wait_ready(1).pid_of(0);
-    for (signal, name) in [(Signal::SIGUSR1, "USR1"), (Signal::SIGQUIT, "QUIT")] {
-        tenfold.signal(signal);
-        tenfold.wait_for_line(PATIENCE, |line| {
-            line.contains("signal received; nothing is bound to it yet")
-                && line.contains(&format!("\"signal\":\"{name}\""))
-        });
-    }
-    let status = tenfold.status().expect("the master runs");
-    assert_eq!((status.phase.as_str(), status.pid_of(0)), ("running", before));
-    assert_eq!(http::get(port, "/").expect("it serves").status, 200);
-}
-
-#[test]
 fn stop_command_ends_the_pool() {
     let (builder, _) = node_pool("http.js", 2);
     let mut tenfold = builder.start();

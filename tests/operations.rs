@@ -1,13 +1,16 @@
-//! docs/OPERATIONS.md says what the tables of keys and metrics say; `UPDATE=1` writes it so.
+//! Documents say what the tables in the code say; `UPDATE=1` writes docs/OPERATIONS.md so.
 
 #[allow(dead_code, reason = "what is sent is sent by the tests of request mode")]
 #[path = "support/abuse.rs"]
 mod abuse;
+#[path = "operations/migration.rs"]
+mod migration;
 
 use std::path::Path;
 
 use tenfold::admin::METRICS;
 use tenfold::config::{Change, Example, KEYS};
+use tenfold::supervisor::events::EVENTS;
 
 use abuse::{ROWS, SLOW};
 
@@ -38,6 +41,17 @@ fn metrics_in_the_document_are_those_of_the_table() {
         text.push_str(&format!("| `{name}` | {labels} | {} |\n", metric.help));
     }
     check("metrics", &text);
+}
+
+#[test]
+fn events_in_the_document_are_those_of_the_table() {
+    let mut text = String::from("| event | fields | what happened |\n|---|---|---|\n");
+    for (name, fields, what) in EVENTS {
+        let fields: Vec<_> = fields.split(", ").filter(|field| !field.is_empty()).collect();
+        let fields: Vec<_> = fields.iter().map(|field| format!("`{field}`")).collect();
+        text.push_str(&format!("| `{name}` | {} | {what} |\n", fields.join(", ")));
+    }
+    check("events", &text);
 }
 
 #[test]

@@ -11,19 +11,24 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request as HttpRequest, StatusCode};
 use hyper_util::rt::TokioIo;
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::listener;
-use super::server::{Count, ReloadAsked, SlotAsked, UpgradeAsked};
+use super::server::{
+    Count, RecycleAsked, ReloadAsked, SignalAsked, Signalled, SlotAsked, UpgradeAsked,
+};
 use crate::config::Admin;
+use crate::supervisor::inspect::Recipient;
+use crate::supervisor::recycles::RecycleStatus;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{RequestStatus, Slots, Status};
 use crate::sys::socket::peer_credentials;
 use crate::sys::{child, wait};
 
 /// A master that does not answer within this is stuck.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `workers.start_timeout` is an hour at most.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(3700);
@@ -195,7 +200,7 @@ pub enum Reloaded {
 /// As [`status`]; how long the end may take is for the master to say.
 pub async fn reload(socket: &Path, wait: Wait) -> anyhow::Result<Reloaded> {
     let (wait, patience) = match wait {
-        Wait::Yes => (true, RELOAD_PATIENCE),
+        Wait::Yes => (true, LONG_PATIENCE),
         Wait::No => (false, PATIENCE),
     };
     let asked = serde_json::to_vec(&ReloadAsked { wait })?;
@@ -205,20 +210,37 @@ pub async fn reload(socket: &Path, wait: Wait) -> anyhow::Result<Reloaded> {
     Ok(status.map_or(Reloaded::Asked, Reloaded::Ended))
 }
 
-/// Asks a master to replace workers; returns how many.
+/// What became of a wish for new workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recycled {
+    /// The master replaces so many, one after another.
+    Asked(u16),
+    /// It has ended.
+    Ended(RecycleStatus),
+}
+
+/// Asks a master to replace workers.
 ///
 /// # Errors
 /// As [`status`]; there is no such slot.
-pub async fn recycle(socket: &Path, slots: Slots) -> anyhow::Result<u16> {
+pub async fn recycle(socket: &Path, slots: Slots, wait: Wait) -> anyhow::Result<Recycled> {
     let slot = match slots {
         Slots::All => None,
         Slots::One(slot) => Some(slot),
     };
-    let asked = serde_json::to_vec(&SlotAsked { slot })?;
-    let body = call(socket, Method::POST, "/recycle", asked.into()).await?;
+    let (wait, patience) = match wait {
+        Wait::Yes => (true, LONG_PATIENCE),
+        Wait::No => (false, PATIENCE),
+    };
+    let asked = serde_json::to_vec(&RecycleAsked { slot, wait })?;
+    let body = call_for(patience, socket, Method::POST, ("/recycle", asked.into())).await?;
+    if wait {
+        let status = serde_json::from_slice(&body);
+        return status.map(Recycled::Ended).context("the master's answer is not an outcome");
+    }
     let count: Count =
         serde_json::from_slice(&body).context("the master's answer is not a count")?;
-    Ok(count.workers)
+    Ok(Recycled::Asked(count.workers))
 }
 
 /// Asks a master to empty a slot.
@@ -226,7 +248,7 @@ pub async fn recycle(socket: &Path, slots: Slots) -> anyhow::Result<u16> {
 /// # Errors
 /// As [`status`]; there is no such slot, or no other serves.
 pub async fn drain(socket: &Path, slot: u16) -> anyhow::Result<()> {
-    let asked = serde_json::to_vec(&SlotAsked { slot: Some(slot) })?;
+    let asked = serde_json::to_vec(&SlotAsked { slot })?;
     call(socket, Method::POST, "/drain", asked.into()).await.map(drop)
 }
 
@@ -245,18 +267,49 @@ pub async fn upgrade(socket: &Path, wait: Wait) -> anyhow::Result<Option<i32>> {
     serde_json::from_slice(&body).context("the master's answer is not a pid")
 }
 
+/// Asks a master to signal the worker of a slot; returns the pid that got it, or the group.
+///
+/// # Errors
+/// As [`status`]; there is no such slot, it has no worker, or that may not be signalled.
+pub async fn signal(
+    socket: &Path,
+    slot: u16,
+    signal: Signal,
+    recipient: Recipient,
+) -> anyhow::Result<i32> {
+    let group = recipient == Recipient::Group;
+    let asked = serde_json::to_vec(&SignalAsked { slot, signal: signal.to_string(), group })?;
+    let body = call(socket, Method::POST, "/signal", asked.into()).await?;
+    let signalled: Signalled =
+        serde_json::from_slice(&body).context("the master's answer is not a pid")?;
+    Ok(signalled.pid)
+}
+
+/// How a master is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopWish {
+    /// Let workers finish.
+    Graceful,
+    /// TERM at once, KILL at most 2 s later.
+    Now,
+}
+
 /// Asks a master to end, and waits until its socket is gone or `patience` is over.
 ///
 /// # Errors
 /// As [`status`]; or it still runs after `patience`.
-pub async fn stop(socket: &Path, patience: Duration) -> anyhow::Result<()> {
+pub async fn stop(socket: &Path, wish: StopWish, patience: Duration) -> anyhow::Result<()> {
     let watch = UnixStream::connect(socket).await.map_err(explain)?;
     // Named before it is asked to end: later its pid may be somebody else's.
     let master = peer_credentials(watch.as_fd())?;
     let master = child::open_pidfd(master.pid).context("cannot watch the master's process")?;
     let master = wait::shared(Rc::new(master), Interest::READABLE)?;
     drop(watch);
-    let asked = call(socket, Method::POST, "/stop", Bytes::new()).await;
+    let path = match wish {
+        StopWish::Graceful => "/stop",
+        StopWish::Now => "/stop?now=true",
+    };
+    let asked = call(socket, Method::POST, path, Bytes::new()).await;
     // A master with nothing to drain may be gone before its answer is.
     let patience = if asked.is_ok() { patience } else { LAST_WORDS };
     match (tokio::time::timeout(patience, master.readable()).await, asked) {
@@ -269,8 +322,8 @@ pub async fn stop(socket: &Path, patience: Duration) -> anyhow::Result<()> {
 /// How long a master that broke off its answer may take to be gone.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Longer than any reload: 256 starts and drains of an hour are none.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+/// Longer than any reload or recycling: 256 starts and drains of an hour are none.
+const LONG_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 async fn call(socket: &Path, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
     call_for(PATIENCE, socket, method, (path, body)).await
@@ -331,7 +384,7 @@ async fn exchange(
     }
 }
 
-fn explain(error: io::Error) -> anyhow::Error {
+pub(super) fn explain(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             anyhow::anyhow!("permission denied: only its owner and root may use it")

@@ -6,17 +6,23 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use axum::Json;
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use super::{Sources, health, requests};
 use crate::config::Name;
+use crate::policy::StopKind;
 use crate::supervisor::Charge;
+use crate::supervisor::inspect::Recipient;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{Request, RequestStatus, Slots, Status, When};
 use crate::sys::socket::{self, ListenOptions};
@@ -167,8 +173,10 @@ pub(super) async fn serve(
         .route("/reload", post(reload))
         .route("/recycle", post(recycle))
         .route("/drain", post(drain))
+        .route("/signal", post(signal))
         .route("/stop", post(stop))
         .route("/upgrade", post(upgrade))
+        .route("/events", get(events))
         .with_state(sources);
     // Who has asked gets an answer, and a new master takes the next.
     axum::serve(listener, router).with_graceful_shutdown(passed).await
@@ -250,35 +258,85 @@ async fn reload(
     Ok((StatusCode::ACCEPTED, Json(None)))
 }
 
-/// What `POST /recycle` and `POST /drain` take.
+/// What `POST /recycle` takes.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct SlotAsked {
+pub(super) struct RecycleAsked {
     /// None: all of them.
     pub(super) slot: Option<u16>,
+    /// Whether to answer only when it has ended.
+    #[serde(default)]
+    pub(super) wait: bool,
+}
+
+/// What `POST /drain` takes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SlotAsked {
+    pub(super) slot: u16,
 }
 
 async fn recycle(
     State(sources): State<Sources>,
-    Json(SlotAsked { slot }): Json<SlotAsked>,
-) -> Result<Json<Count>, (StatusCode, String)> {
+    Json(RecycleAsked { slot, wait }): Json<RecycleAsked>,
+) -> Result<Response, (StatusCode, String)> {
     let slots = slot.map_or(Slots::All, Slots::One);
+    if wait {
+        let asked = sources.ask(|reply| Request::RecycleAndWait(slots, reply)).await;
+        return Ok(Json(asked.map_err(wordless)?.map_err(conflict)?).into_response());
+    }
     let asked = sources.ask(|reply| Request::Recycle(slots, reply)).await;
-    let workers = asked.map_err(wordless)?.map_err(|why| (StatusCode::CONFLICT, why))?;
-    Ok(Json(Count { workers }))
+    let workers = asked.map_err(wordless)?.map_err(conflict)?;
+    Ok(Json(Count { workers }).into_response())
+}
+
+/// What `POST /signal` takes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct SignalAsked {
+    pub(super) slot: u16,
+    /// By its name, `SIGUSR2`.
+    pub(super) signal: String,
+    /// Whether every process of the worker's group is meant.
+    pub(super) group: bool,
+}
+
+/// What it gives.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Signalled {
+    pub(super) pid: i32,
+}
+
+async fn signal(
+    State(sources): State<Sources>,
+    Json(SignalAsked { slot, signal, group }): Json<SignalAsked>,
+) -> Result<Json<Signalled>, (StatusCode, String)> {
+    let signal = signal.parse::<Signal>().map_err(|_| conflict(format!("{signal} is unknown")))?;
+    let recipient = if group { Recipient::Group } else { Recipient::Server };
+    let asked = sources.ask(|reply| Request::Signal { slot, signal, recipient, reply }).await;
+    let pid = asked.map_err(wordless)?.map_err(conflict)?;
+    Ok(Json(Signalled { pid }))
 }
 
 async fn drain(
     State(sources): State<Sources>,
     Json(SlotAsked { slot }): Json<SlotAsked>,
 ) -> Result<StatusCode, (StatusCode, String)> {
-    let slot = slot.ok_or((StatusCode::CONFLICT, "name a slot".to_owned()))?;
     let asked = sources.ask(|reply| Request::Drain(slot, reply)).await;
-    asked.map_err(wordless)?.map_err(|why| (StatusCode::CONFLICT, why))?;
+    asked.map_err(wordless)?.map_err(conflict)?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// A line of JSON for each transition, from now on.
+async fn events(State(sources): State<Sources>) -> Result<Response, (StatusCode, String)> {
+    let lines = sources.ask(Request::Events).await.map_err(wordless)?;
+    let lines = lines.ok_or((StatusCode::CONFLICT, "too many read events already".to_owned()))?;
+    Ok(([(CONTENT_TYPE, "application/jsonl")], Body::new(lines)).into_response())
 }
 
 fn wordless(status: StatusCode) -> (StatusCode, String) {
     (status, String::new())
+}
+
+fn conflict(why: String) -> (StatusCode, String) {
+    (StatusCode::CONFLICT, why)
 }
 
 /// What `POST /upgrade` takes.
@@ -295,10 +353,21 @@ async fn upgrade(
 ) -> Result<Json<Option<i32>>, (StatusCode, String)> {
     let when = if wait { When::Ended } else { When::Begun };
     let asked = sources.ask(|reply| Request::Upgrade(when, reply)).await;
-    asked.map_err(wordless)?.map(Json).map_err(|why| (StatusCode::CONFLICT, why))
+    asked.map_err(wordless)?.map(Json).map_err(conflict)
 }
 
-async fn stop(State(sources): State<Sources>) -> Result<StatusCode, StatusCode> {
-    sources.ask(Request::Stop).await?;
+/// What `POST /stop` takes in its query: without one, it is graceful.
+#[derive(Debug, Deserialize)]
+struct StopAsked {
+    #[serde(default)]
+    now: bool,
+}
+
+async fn stop(
+    State(sources): State<Sources>,
+    Query(StopAsked { now }): Query<StopAsked>,
+) -> Result<StatusCode, StatusCode> {
+    let kind = if now { StopKind::Now } else { StopKind::Graceful };
+    sources.ask(|reply| Request::Stop(kind, reply)).await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::supervisor::recycles::RecycleStatus;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{CrashStatus, Status, WorkerStatus};
 
@@ -77,6 +78,21 @@ pub fn reload_text(status: &ReloadStatus) -> String {
         return format!("generation {generation} serves, after {seconds:.1} s");
     };
     let mut text = format!("reload failed: {reason}\ngeneration {generation} goes on");
+    if let Some(output) = last_output {
+        line(&mut text, format_args!("\nit wrote last:\n{output}"));
+    }
+    text
+}
+
+/// What came of a wish for new workers, for people.
+#[must_use]
+pub fn recycle_text(status: &RecycleStatus) -> String {
+    let RecycleStatus { recycled, asked, reason, last_output, took_ms } = status;
+    let Some(reason) = reason else {
+        let seconds = *took_ms as f64 / 1000.0;
+        return format!("recycled {recycled} of {asked}, after {seconds:.1} s");
+    };
+    let mut text = format!("recycled {recycled} of {asked}: {reason}");
     if let Some(output) = last_output {
         line(&mut text, format_args!("\nit wrote last:\n{output}"));
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 use clap_complete::Shell;
+use nix::sys::signal::Signal;
 
 use crate::admin;
 use crate::config::{COUNT_MAX, Flag};
@@ -90,6 +91,15 @@ pub(super) enum Subcommand {
         #[arg(long, conflicts_with = "slot")]
         json: bool,
     },
+    /// Follow what becomes of a running instance and its workers
+    Events {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Exit with 0 if a running instance is well, with 1 if not: for exec probes
     Health {
         /// What to ask
@@ -118,6 +128,9 @@ pub(super) enum Subcommand {
         /// Whose worker, or all
         #[arg(value_name = "SLOT|all", value_parser = slots)]
         slots: Slots,
+        /// Wait for the end; exit with 1 if a new worker did not become ready
+        #[arg(long)]
+        wait: bool,
     },
     /// Let one worker of a running instance finish, and leave its slot empty
     Drain {
@@ -128,11 +141,29 @@ pub(super) enum Subcommand {
         #[arg(value_name = "SLOT")]
         slot: u16,
     },
+    /// Send a signal to one worker of a running instance: to the process that serves
+    Signal {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// To every process of the worker, wrappers and children too
+        #[arg(long)]
+        group: bool,
+        /// Whose worker
+        #[arg(value_name = "SLOT")]
+        slot: u16,
+        /// Its name with or without SIG, or its number
+        #[arg(value_name = "SIGNAL", value_parser = signal)]
+        signal: Signal,
+    },
     /// End a running instance gracefully
     Stop {
         /// Which instance; not needed if only one runs
         #[arg(long)]
         name: Option<String>,
+        /// Do not wait for requests: TERM at once, KILL at most 2 s later
+        #[arg(long)]
+        now: bool,
     },
     /// Start the installed tenfold in place of the running one
     Upgrade {
@@ -266,6 +297,19 @@ impl RunFlags {
         .flatten()
         .collect()
     }
+}
+
+/// The SIGNAL of `signal`.
+fn signal(text: &str) -> Result<Signal, String> {
+    let known = match text.parse::<i32>() {
+        Ok(number) => Signal::try_from(number).ok(),
+        Err(_) => {
+            let name = text.to_ascii_uppercase();
+            let bare = name.strip_prefix("SIG").unwrap_or(&name);
+            format!("SIG{bare}").parse().ok()
+        }
+    };
+    known.ok_or_else(|| format!("{text:?} is no signal: a name such as TERM or USR2, or 1 to 31"))
 }
 
 /// The SLOT of `recycle`.

@@ -320,7 +320,8 @@ impl Reactor {
         let deadline_moved = Rc::new(Notify::new());
         let desk = Rc::new(Desk::new(Arc::clone(&balance), Rc::clone(&deadline_moved)));
         let shared = (Rc::clone(&desk), Rc::clone(&recorder));
-        let front = Rc::new(Front::new(settings.front, shared, Weak::clone(myself)));
+        let ends = (Weak::clone(myself), reports.clone());
+        let front = Rc::new(Front::new(settings.front, shared, ends));
         front.publish();
         let reactor = Self {
             servers: Servers::new(settings.listeners),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::request::name_of;
 use super::{Reactor, Timer};
+use crate::link::orders::{Report, ShedSummary};
 use crate::policy::Standing;
 
 /// How often a summary is logged while there is anything to tell.
@@ -34,22 +35,16 @@ impl Reactor {
         }
     }
 
-    /// Logs what was turned away in the last ten seconds, or that nothing was.
+    /// Reports what was turned away in the last ten seconds, or that nothing was.
     pub(super) fn summarise_shedding(&mut self, now: Instant) {
         let reasons = std::mem::take(&mut self.shedding.reasons);
-        let shed: u64 = reasons.values().sum();
-        if shed == 0 {
+        if reasons.is_empty() {
             self.shedding.summary = Summary::Idle;
-            tracing::info!("nobody was turned away for 10 s");
-            return;
+        } else {
+            self.after(now + EVERY, Timer::SheddingSummary);
         }
-        self.after(now + EVERY, Timer::SheddingSummary);
-        let mut by_reason: Vec<_> = reasons.into_iter().collect();
-        by_reason.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let listed: Vec<String> =
-            by_reason.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
         let pool = self.describe_pool(now);
-        tracing::warn!("shed {shed} in 10 s ({}); {pool}", listed.join(", "));
+        self.report(Report::Shed(ShedSummary { over: EVERY, reasons, pool }));
     }
 
     /// `queue 400/400; 10/10 workers at limit 100; longest 28s GET /p`.

@@ -5,6 +5,7 @@
 //! by a person, one at a time; never about a connection. So their number is bounded by workers,
 //! and a full channel means that the other thread has stopped.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -188,8 +189,22 @@ pub(crate) enum Report {
     Closed(ListenerId),
     /// A configured address cannot be listened on.
     CannotListen { address: String, error: String },
+    /// Gets nothing until then, because it failed what it was given.
+    Ejected { worker: WorkerId, until: Instant },
+    /// Clients were turned away.
+    Shed(ShedSummary),
     /// A worker's listen request failed; the app got the error.
     ListenRefused { worker: WorkerId, place: String, error: String },
+}
+
+/// What was turned away in one stretch of time; nothing, if that is news.
+#[derive(Clone, Debug)]
+pub(crate) struct ShedSummary {
+    pub(crate) over: Duration,
+    /// By reason code.
+    pub(crate) reasons: BTreeMap<&'static str, u64>,
+    /// `queue 400/400; 10/10 workers at limit 100`.
+    pub(crate) pool: String,
 }
 
 /// One listener, as people name it.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::announce::millis;
+use super::events::{Transition, What};
 use super::guardian::{Guardian, INSTANCE_VARIABLE, WORKER_VARIABLE};
 use super::health::PageBeats;
 use super::launch::{LaunchError, Launched, Which};
@@ -14,8 +16,8 @@ use super::{Bypass, Process, Supervisor};
 use crate::clock::{self, Pulse};
 use crate::link::orders::{Attachment, Expects, Order};
 use crate::policy::{
-    Action, Cause, Event, Failure, Finish, Generation, Note, Past, Slot, StopStep, WorkerId,
-    WorkerLife,
+    Action, Cause, Event, Failure, Finish, Generation, Handover, Note, Past, Slot, StopStep,
+    WorkerId, WorkerLife,
 };
 use crate::sys::{child, process};
 
@@ -32,8 +34,11 @@ impl Supervisor {
             Action::Drain { worker } => {
                 let until = self.leaves_by(Some(worker));
                 self.order(Order::Drain { worker, until });
+                let for_ms = millis(until.saturating_duration_since(clock::now()));
+                self.announce_worker(worker, What::WorkerDraining { for_ms });
             }
             Action::Terminate { worker } => {
+                self.announce_worker(worker, What::WorkerStopping { signal: "TERM" });
                 self.signal(worker, Signal::SIGTERM);
                 // A stopped process would not hear it.
                 self.signal(worker, Signal::SIGCONT);
@@ -41,10 +46,14 @@ impl Supervisor {
             Action::Abort { worker } => {
                 let until = self.leaves_by(Some(worker));
                 self.order(Order::Drain { worker, until });
+                self.announce_worker(worker, What::WorkerStopping { signal: "ABRT" });
                 self.signal(worker, Signal::SIGABRT);
                 self.signal(worker, Signal::SIGCONT);
             }
-            Action::Kill { worker } => self.signal(worker, Signal::SIGKILL),
+            Action::Kill { worker } => {
+                self.announce_worker(worker, What::WorkerKilled);
+                self.signal(worker, Signal::SIGKILL);
+            }
             Action::Probe { worker } => self.probe_canary(worker),
             Action::Commit { generation } => self.commit(generation),
             Action::Reloaded(outcome) => self.reloaded(outcome),
@@ -133,7 +142,7 @@ impl Supervisor {
         self.processes.insert(worker, process);
         let attachment = Attachment { worker, pid, channel, token, load, expects, heard, upstream };
         self.order(Order::Attach(attachment));
-        tracing::debug!(%worker, %slot, pid, "worker started");
+        self.announce_worker(worker, What::WorkerStarted { generation: generation.0 });
         self.on(Event::Spawned { worker });
     }
 
@@ -191,50 +200,54 @@ impl Supervisor {
                     Some(_) | None => self.restarts.count(failure.cause),
                 }
                 let kind = self.kind_of(failure);
-                let sequel = Sequel::Restart { delay, failures, kind };
+                let cause = failure.cause;
+                let sequel = Sequel::Restart { cause, delay, failures, kind };
                 let told = self.sequels.insert(failure.worker, sequel);
                 debug_assert!(told.is_none(), "a worker dies once");
                 self.tell_of_no_process(failure, delay);
             }
             Note::Replacing { slot, old, why, handover } => {
-                tracing::debug!(%slot, worker = %old, %why, ?handover, "replacing a worker");
+                let first = match handover {
+                    Handover::StartFirst => "start",
+                    Handover::StopFirst => "stop",
+                };
+                let what = What::WorkerReplacing { why: why.to_string(), first };
+                self.announce_of(self.who(old, slot), what);
             }
             Note::Replaced { slot, old, new, why } => {
                 self.restarts.count_recycle(why);
-                match self.lives.farewell(old) {
-                    Some(text) => tracing::info!(%old, %new, "recycled slot {slot}: {text}"),
-                    None => tracing::info!(%old, %new, "recycled slot {slot}: {why}"),
-                }
+                let farewell = self.lives.farewell(old);
+                let what = What::WorkerReplaced { why: why.to_string(), by: new.0, farewell };
+                self.announce_of(self.who(old, slot), what);
             }
             Note::SuccessorFailed { failure, delay } => {
-                self.sequels.insert(failure.worker, Sequel::Again { delay });
+                let sequel = Sequel::Again { cause: failure.cause, delay };
+                self.sequels.insert(failure.worker, sequel);
                 self.tell_of_no_process(failure, delay);
             }
             Note::SlotFailed { failure } => {
                 self.sequels.insert(failure.worker, Sequel::Failed);
             }
-            Note::StartTimedOut { slot, worker } => tracing::warn!(
-                %slot, %worker, "worker was not ready within workers.start_timeout; killing it"
-            ),
+            Note::StartTimedOut { slot, worker } => {
+                self.announce_of(self.who(worker, slot), What::StartTimedOut);
+            }
             Note::DrainTimedOut { slot, worker } => {
-                tracing::warn!(%slot, %worker, "worker is still busy; sending TERM");
+                self.announce_of(self.who(worker, slot), What::DrainTimedOut);
             }
             Note::TermTimedOut { slot, worker } => {
-                tracing::warn!(%slot, %worker, "worker has not ended; sending KILL");
+                self.announce_of(self.who(worker, slot), What::StopTimedOut);
             }
-            Note::Abandoned { slot, worker } => tracing::error!(
-                %slot, %worker, "worker outlived KILL (stuck in the kernel?); ending without it"
-            ),
-            Note::StormBegan => {
-                tracing::warn!("too many crashes; starting one worker at a time until one stays up")
+            Note::Abandoned { slot, worker } => {
+                self.announce_of(self.who(worker, slot), What::WorkerAbandoned);
             }
-            Note::StormEnded => tracing::info!("a worker stayed up; starting all again"),
-            Note::Scaled { from, to } => tracing::info!(from, to, "pool resized"),
+            Note::StormBegan => self.announce(&Transition::StormBegan),
+            Note::StormEnded => self.announce(&Transition::StormEnded),
+            Note::Scaled { from, to } => self.announce(&Transition::Scaled { from, to }),
             Note::Stopping { step, left } => {
                 if step == StopStep::Delaying {
                     self.order(Order::WindDown);
                 }
-                tell_of_stop(step, left);
+                self.announce(&Transition::Stopping { step: step.into(), left });
             }
         }
     }
@@ -243,22 +256,11 @@ impl Supervisor {
     fn tell_of_no_process(&mut self, failure: Failure, delay: Duration) {
         if failure.cause == Cause::SpawnFailed {
             self.sequels.remove(&failure.worker);
-            let restart_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(slot = %failure.slot, restart_in_ms, "trying again");
+            let who = self.who(failure.worker, failure.slot);
+            self.announce_of(who, What::StartFailed { restart_in_ms: millis(delay) });
+            let why = self.last_words.clone().unwrap_or_default();
+            self.recycle_failed(who, &failure.cause.to_string(), &why);
         }
-    }
-}
-
-fn tell_of_stop(step: StopStep, left: usize) {
-    match step {
-        StopStep::Delaying => tracing::info!(left, "stopping: no longer ready, still accepting"),
-        // Nobody is left to be waited for, or hurried.
-        StopStep::Draining if left == 0 => {}
-        StopStep::Draining => {
-            tracing::info!("draining {left}; Ctrl-C or TERM again to stop now");
-        }
-        StopStep::Terminating => tracing::info!(left, "stopping: sending TERM"),
-        StopStep::Killing => tracing::warn!(left, "stopping: sending KILL"),
     }
 }
 

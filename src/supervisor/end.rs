@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Ending, Supervisor, act};
+use super::events::Transition;
+use super::{Ending, Supervisor, act, announce};
 use crate::link::orders::Order;
 
 /// How long the end waits for what dead workers wrote last.
@@ -43,6 +44,7 @@ impl Supervisor {
             tracing::debug!(%error, "the guardian was gone already");
         }
         let finish = self.finish.expect("the loop ends with a finish");
+        self.announce(&Transition::Finished { reason: announce::finish_name(finish) });
         Ending { finish, last_words: self.last_words, failure: self.useless }
     }
 }

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::announce::millis;
+use super::events::{Transition, What};
 use super::{Process, Supervisor};
 use crate::link::orders::{Clients, Forsaken, Order};
 use crate::policy::{
@@ -117,17 +119,13 @@ impl Supervisor {
         match finding {
             Finding::Stalled { worker } => {
                 self.health.stalls += 1;
-                let slot = self.slot_of(worker);
-                if self.parts.fleet.count() == 1 {
-                    tracing::warn!(%worker, slot, "the only worker is stalled");
-                } else {
-                    tracing::warn!(%worker, slot, "worker is stalled; it gets nothing new");
-                }
+                let alone = self.parts.fleet.count() == 1;
+                self.announce_worker(worker, What::WorkerStalled { alone });
                 self.order(Order::SetStalled { worker, stalled: Stalled::Yes });
             }
             Finding::Recovered { worker, silent } => {
-                let (slot, silent_s) = (self.slot_of(worker), silent.as_secs_f64());
-                tracing::info!(%worker, slot, silent_s, "worker is alive again");
+                let silent_ms = millis(silent);
+                self.announce_worker(worker, What::WorkerRecovered { silent_ms });
                 self.order(Order::SetStalled { worker, stalled: Stalled::No });
             }
             Finding::Suspect { worker, silent } => self.suspected(worker, silent),
@@ -161,26 +159,21 @@ impl Supervisor {
             return;
         }
         let main_thread = main_thread.map_or_else(String::new, |thread| thread.to_string());
-        tracing::error!(%worker, %slot, silent_s, main_thread, "worker hangs; killing it");
+        let silent_ms = millis(silent);
+        self.announce_worker(worker, What::WorkerHung { silent_ms, main_thread });
         self.on(Event::Condemn { worker, cause: Cause::Hung });
     }
 
     fn note_panic(&mut self, panic: Panic) {
         match (std::mem::replace(&mut self.health.panic, panic), panic) {
             (Panic::No, Panic::Yes) if self.parts.fleet.count() > 1 => {
-                tracing::error!(
-                    "more than half of the workers are stalled or ejected; all get work again"
-                );
+                self.announce(&Transition::PanicBegan);
             }
             (Panic::Yes, Panic::No) if self.parts.fleet.count() > 1 => {
-                tracing::info!("most workers are in order again");
+                self.announce(&Transition::PanicEnded);
             }
             (Panic::No | Panic::Yes, Panic::No | Panic::Yes) => {}
         }
-    }
-
-    fn slot_of(&self, worker: WorkerId) -> Option<u16> {
-        self.processes.get(&worker).map(|process| process.slot.0)
     }
 }
 

@@ -6,9 +6,13 @@
 //! any knowledge of connections.
 
 mod act;
+mod announce;
 mod end;
+pub mod events;
 pub mod guardian;
 mod health;
+mod heard;
+pub mod inspect;
 pub(crate) mod launch;
 mod memory;
 mod notify;
@@ -17,6 +21,7 @@ mod probe;
 mod quota;
 mod readiness;
 mod recycle;
+pub mod recycles;
 pub mod reload;
 pub mod request;
 pub(crate) mod restarts;
@@ -28,7 +33,6 @@ mod terms;
 mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,6 +51,8 @@ use crate::sys::child::{self, Child, Ended};
 use crate::sys::load::LoadPage;
 use crate::upgrade::Predecessor;
 pub(crate) use act::explain;
+use announce::Ejected;
+use events::{Events, What};
 use guardian::Guardian;
 use health::{Health, PageBeats};
 use launch::Launcher;
@@ -54,6 +60,7 @@ use obituary::{Crash, Obituary, Sequel};
 use quota::Quota;
 use readiness::{Sign, Watched};
 use recycle::Lives;
+use recycles::Recycles;
 use reload::{Reloads, Renew, Terms};
 use request::{Request, Startup};
 use restarts::Restarts;
@@ -80,6 +87,7 @@ pub(crate) struct Parts {
     pub(crate) renew: Renew,
     pub(crate) guardian: Option<Guardian>,
     pub(crate) logs: LogHandle,
+    pub(crate) events: Events,
     pub(crate) balance: Arc<Mutex<Balance>>,
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) started: Instant,
@@ -162,6 +170,8 @@ pub(crate) struct Supervisor {
     foreign_terms: ForeignTerms,
     /// The change of masters that is under way: at most one step of it.
     successions: JoinSet<upgrade::Step>,
+    ejected: Ejected,
+    recycles: Recycles,
 }
 
 /// Whether anybody dispatches.
@@ -241,6 +251,8 @@ impl Supervisor {
             useless: None,
             foreign_terms: ForeignTerms::default(),
             successions: JoinSet::new(),
+            ejected: Ejected::default(),
+            recycles: Recycles::default(),
         }
     }
 
@@ -287,10 +299,13 @@ impl Supervisor {
 
     /// Gives one event to the fleet and carries out the answer.
     fn on(&mut self, event: Event) {
+        let before = self.before(&event);
         let actions = self.parts.fleet.on(clock::now(), event);
+        self.announce_changes(before);
         for action in actions {
             self.act(action);
         }
+        self.check_recycles();
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -300,7 +315,9 @@ impl Supervisor {
         });
         let systemd = self.parts.systemd.as_ref().and_then(|systemd| systemd.deadline(now));
         let fleet = self.parts.fleet.deadline();
-        checks.chain(fleet).chain(self.health.due()).chain(self.quota.due()).chain(systemd).min()
+        let ejections = self.ejected.due();
+        let looks = [self.health.due(), self.quota.due(), systemd, ejections];
+        checks.chain(fleet).chain(looks.into_iter().flatten()).min()
     }
 
     fn tick(&mut self) {
@@ -308,6 +325,7 @@ impl Supervisor {
         self.look_for_bypasses(now);
         self.check_health(now);
         self.check_quota(now);
+        self.readmit(now);
         self.on(Event::Tick);
     }
 
@@ -318,9 +336,7 @@ impl Supervisor {
             Told::Reload => self.reload(None),
             Told::ScaleBy(difference) => self.on(Event::ScaleBy(difference)),
             Told::Upgrade => self.upgrade(None),
-            Told::Unused(name) => {
-                tracing::info!(signal = name, "signal received; nothing is bound to it yet");
-            }
+            Told::Reopen => tracing::info!("logs go to stdout and stderr; nothing to reopen"),
         }
     }
 
@@ -329,7 +345,9 @@ impl Supervisor {
     fn stop(&mut self, kind: StopKind) {
         const SAME_WISH: Duration = Duration::from_millis(500);
         let now = clock::now();
-        if self.stops.last().is_some_and(|last| now.duration_since(*last) < SAME_WISH) {
+        let echo = self.stops.last().is_some_and(|last| now.duration_since(*last) < SAME_WISH);
+        // Nothing sends that twice for one wish, and who cannot wait does not mean the one before.
+        if echo && kind != StopKind::Now {
             return;
         }
         self.stops.push(now);
@@ -371,9 +389,11 @@ impl Supervisor {
 
     /// A worker's process has ended and is not reaped yet, so its pid still names its group.
     fn worker_ended(&mut self, worker: WorkerId, ended: Ended) {
+        let asked = self.is_leaving(worker);
         let Some(process) = self.processes.remove(&worker) else {
             return;
         };
+        self.ejected.forget(worker);
         let pid = process.child.pid();
         // What it left behind holds its sockets and memory, and must not outlive it.
         let _ = child::signal_group(pid, nix::sys::signal::Signal::SIGKILL);
@@ -391,62 +411,15 @@ impl Supervisor {
             Ended::Code(code) => WorkerExit::Code(code),
             Ended::Signal(signal) => WorkerExit::Signal(signal),
         };
+        let who = events::Who { slot: process.slot.0, worker: worker.0, pid: Some(pid) };
+        self.announce_of(who, What::WorkerExited { exit: exit.to_string(), asked });
         self.note_death(clock::now(), worker, exit);
         let killer = self.killer_of(worker, exit);
         self.seen.insert(worker, self.last_seen(worker, process.past));
-        self.expect_last_words(worker, process.slot, (exit, killer));
+        self.expect_last_words((worker, who), (exit, killer));
         self.on(Event::Exited { worker, exit });
         self.seen.remove(&worker);
         self.prune_generations();
-    }
-
-    fn heard(&mut self, report: Report) {
-        match report {
-            Report::Ready(worker) => {
-                if let Some(process) = self.processes.get_mut(&worker) {
-                    process.bypass = Bypass::Settled;
-                    process.past = Past::Ready;
-                    let pid = process.child.pid();
-                    tracing::debug!(%worker, slot = %process.slot, pid, "worker is ready");
-                }
-                self.on(Event::Ready { worker });
-                self.announce_ready();
-            }
-            Report::Unready(worker) => self.on(Event::Unready { worker }),
-            Report::Drained(worker) => self.on(Event::Drained { worker }),
-            Report::Spoke { worker, dialect, runtime } => {
-                if let Some(process) = self.processes.get_mut(&worker) {
-                    process.dialect = Some(dialect);
-                    process.runtime = runtime.or(process.runtime.take());
-                }
-                self.stop_probing(worker);
-            }
-            Report::Bypassed { worker, why, place } => {
-                self.bypassed(worker, &why, place.as_deref());
-            }
-            Report::Faulted { worker, error } => {
-                if let Some(process) = self.processes.get_mut(&worker) {
-                    process.page_beats = PageBeats::No;
-                }
-                tracing::warn!(%worker, %error, "the Node preload failed; the app runs without it");
-            }
-            Report::Opened(listener) => {
-                tracing::info!("listening on {} ({})", listener.url, listener.mode);
-                self.listeners.insert(listener.id, listener);
-            }
-            Report::Closed(id) => {
-                self.listeners.remove(&id);
-            }
-            Report::CannotListen { address, error } => {
-                let message = format!("cannot listen on {address}: {error}");
-                tracing::error!(address, error, "cannot listen");
-                self.useless = Some(message);
-                self.on(Event::Stop(StopKind::Now));
-            }
-            Report::ListenRefused { worker, place, error } => {
-                tracing::warn!(%worker, place, error, "the app cannot listen there, and was told");
-            }
-        }
     }
 
     /// The reactor ended before it was told to: nobody is served any more, so whoever started us
@@ -457,24 +430,6 @@ impl Supervisor {
         tracing::error!("{failure}");
         self.useless = Some(failure);
         self.on(Event::Stop(StopKind::Now));
-    }
-
-    /// Notes that the start is over, and says once that everything is up.
-    fn announce_ready(&mut self) {
-        let ready = self.ready_count();
-        let count = self.parts.fleet.count();
-        let wanted = usize::from(count);
-        if let Some(count) = NonZeroU16::new(count)
-            && ready >= usize::from(self.parts.terms.config.ready_min.resolve(count).get())
-        {
-            self.startup = Startup::Done;
-        }
-        if self.announced == Announced::Nothing && ready == wanted {
-            self.announced = Announced::AllReady;
-            let seconds = clock::now().duration_since(self.parts.started).as_secs_f64();
-            tracing::info!("ready {ready}/{wanted} in {seconds:.1} s");
-            self.ask_for_blessing();
-        }
     }
 
     fn order(&mut self, order: Order) {

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Supervisor;
+use super::announce::millis;
+use super::events::{Death, What, Who};
 use super::reload::Mourned;
 use crate::clock;
 use crate::logs::LastWords;
-use crate::policy::{CrashKind, Failure, LastSeen, Past, Phase, Slot, WorkerExit, WorkerId};
+use crate::policy::{Cause, CrashKind, Failure, LastSeen, Past, Phase, Slot, WorkerExit, WorkerId};
 
 /// How much of a worker's last output goes into one log line.
 const LAST_LINES: usize = 20;
@@ -15,7 +17,7 @@ const LAST_LINES: usize = 20;
 #[derive(Debug)]
 pub(super) struct Obituary {
     worker: WorkerId,
-    slot: Slot,
+    who: Who,
     exit: WorkerExit,
     last_words: String,
     /// What ended it, where that is known from outside.
@@ -36,9 +38,9 @@ pub(super) enum Sequel {
     /// It was asked to end.
     Wanted,
     /// The slot starts again after this.
-    Restart { delay: Duration, failures: u32, kind: CrashKind },
+    Restart { cause: Cause, delay: Duration, failures: u32, kind: CrashKind },
     /// It was to take over; the next is tried after this, and the old worker goes on.
-    Again { delay: Duration },
+    Again { cause: Cause, delay: Duration },
     /// The slot is given up.
     Failed,
 }
@@ -72,8 +74,7 @@ impl Supervisor {
     /// Begins to gather what a dead worker wrote last; [`Supervisor::bury`] tells of it.
     pub(super) fn expect_last_words(
         &mut self,
-        worker: WorkerId,
-        slot: Slot,
+        (worker, who): (WorkerId, Who),
         how: (WorkerExit, Option<String>),
     ) {
         let (exit, killer) = how;
@@ -81,41 +82,44 @@ impl Supervisor {
         self.obituaries.spawn(async move {
             // The sender is dropped only when the log thread has ended; then there are no words.
             let words = words.await.unwrap_or_default();
-            Obituary { worker, slot, exit, last_words: last_lines(&words), killer }
+            Obituary { worker, who, exit, last_words: last_lines(&words), killer }
         });
     }
 
     /// Tells of a dead worker.
     pub(super) fn bury(&mut self, obituary: Obituary) {
-        let Obituary { worker, slot, exit, last_words, killer } = obituary;
+        let Obituary { worker, who, exit, last_words, killer } = obituary;
         // Whatever else follows: a reload may have failed by it.
         let mourned = self.mourn(worker, &last_words);
-        let sequel = self.sequels.remove(&worker).unwrap_or(Sequel::Wanted);
-        match sequel {
-            Sequel::Wanted if mourned == Mourned::Yes => {}
-            Sequel::Wanted => {
-                tracing::debug!(%worker, %slot, %exit, "worker ended as asked");
-                return;
+        let last_output = last_words.clone();
+        let death = match self.sequels.remove(&worker).unwrap_or(Sequel::Wanted) {
+            Sequel::Wanted if mourned == Mourned::Yes => None,
+            Sequel::Wanted => return,
+            Sequel::Restart { cause, delay, failures, kind } => {
+                self.recycle_failed(who, &cause.to_string(), &last_words);
+                self.crashes.insert(Slot(who.slot), Crash { at: clock::now(), kind, exit });
+                Some(Death::WorkerCrashed {
+                    kind: kind.to_string(),
+                    exit: exit.to_string(),
+                    killer,
+                    failures,
+                    restart_in_ms: millis(delay),
+                    last_output,
+                })
             }
-            Sequel::Restart { delay, failures, kind } => {
-                let restart_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                self.crashes.insert(slot, Crash { at: clock::now(), kind, exit });
-                tracing::warn!(
-                    %worker, %slot, %kind, %exit, killer, failures, restart_in_ms,
-                    last_output = last_words, "worker crashed, restarting"
-                );
+            Sequel::Again { cause, delay } => {
+                self.recycle_failed(who, &cause.to_string(), &last_words);
+                let retry_in_ms = millis(delay);
+                Some(Death::SuccessorFailed { exit: exit.to_string(), retry_in_ms, last_output })
             }
-            Sequel::Again { delay } => {
-                let retry_in_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-                tracing::warn!(
-                    %worker, %slot, %exit, retry_in_ms, last_output = last_words,
-                    "successor ended before it was ready; the old worker goes on"
-                );
+            Sequel::Failed => {
+                let exit = exit.to_string();
+                self.recycle_failed(who, &exit, &last_words);
+                Some(Death::SlotFailed { exit, last_output })
             }
-            Sequel::Failed => tracing::error!(
-                %worker, %slot, %exit, last_output = last_words,
-                "worker cannot run with its configuration; its slot stays empty"
-            ),
+        };
+        if let Some(death) = death {
+            self.announce_of(who, What::Death(death));
         }
         if !last_words.is_empty() {
             self.last_words = Some(last_words);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::Supervisor;
+use super::events::Transition;
 use super::launch::Launcher;
 use crate::clock;
 use crate::config::Config;
@@ -145,7 +146,8 @@ impl Supervisor {
         }
         self.reloads.tried = self.reloads.tried.max(self.parts.fleet.generation().0) + 1;
         let generation = Generation(self.reloads.tried);
-        tracing::info!(%generation, directory = %launcher.directory.display(), "reloading");
+        let directory = launcher.directory.display().to_string();
+        self.announce(&Transition::ReloadBegan { generation: generation.0, directory });
         self.parts.launchers.insert(generation, launcher);
         let running = Running { since, other: terms, waiters, mourned: None };
         self.reloads.running = Some(running);
@@ -158,8 +160,8 @@ impl Supervisor {
             return;
         };
         std::mem::swap(&mut running.other, &mut self.parts.terms);
-        tracing::debug!(%generation, "committed");
         let tuning = self.parts.terms.tuning.clone();
+        self.announce(&Transition::ReloadCommitted { generation: generation.0 });
         self.order(Order::Retune(tuning));
     }
 
@@ -179,8 +181,8 @@ impl Supervisor {
             ReloadOutcome::Done { generation } => {
                 let (before, count) = (running.other.count, self.parts.terms.count);
                 let took_ms = millis(since);
-                tracing::info!(%generation, took_ms, "reloaded");
                 let (outcome, generation) = ("done".to_owned(), generation.0);
+                self.announce(&Transition::ReloadDone { generation, took_ms });
                 let (reason, last_output) = (None, None);
                 let status = ReloadStatus { outcome, generation, reason, last_output, took_ms };
                 self.finish_reload(&status);
@@ -289,13 +291,12 @@ impl Supervisor {
     fn failed(&self, since: Instant, reason: String, last_output: Option<String>) -> ReloadStatus {
         let generation = self.parts.fleet.generation().0;
         let took_ms = millis(since);
-        let output = last_output.as_deref().unwrap_or("");
-        tracing::error!(
-            reason,
-            last_output = output,
+        self.announce(&Transition::ReloadFailed {
             generation,
-            "reload failed; the old generation goes on"
-        );
+            took_ms,
+            reason: reason.clone(),
+            last_output: last_output.clone(),
+        });
         let outcome = "failed".to_owned();
         ReloadStatus { outcome, generation, reason: Some(reason), last_output, took_ms }
     }

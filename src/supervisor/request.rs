@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::events::Lines;
+use super::inspect::Recipient;
+use super::recycles::RecycleWaiter;
 use super::reload::ReloadStatus;
 use super::restarts::Restarts;
 use crate::link::orders::Fetched;
 use crate::logs::Dropped;
 use crate::metrics::InFlight;
-use crate::policy::{Slot, Tally, WorkerId};
+use crate::policy::{Slot, StopKind, Tally, WorkerId};
 
 /// The most requests under way: one for each of 64 connections of the admin listener, and as many
 /// for the handful of people at the control socket.
@@ -27,9 +31,19 @@ pub(crate) enum Request {
     Reload(oneshot::Sender<ReloadStatus>),
     /// Replace workers, one after another; answered with how many, or why not.
     Recycle(Slots, oneshot::Sender<Result<u16, String>>),
+    /// The same; answered when they are replaced, or will not be.
+    RecycleAndWait(Slots, RecycleWaiter),
+    /// Signal this slot's worker; answered with the pid that got it, or why none.
+    Signal {
+        slot: u16,
+        signal: Signal,
+        recipient: Recipient,
+        reply: oneshot::Sender<Result<i32, String>>,
+    },
     /// Let this slot's worker finish and start none there; answered with why not.
     Drain(u16, oneshot::Sender<Result<(), String>>),
-    Stop(oneshot::Sender<()>),
+    /// End, with so much patience.
+    Stop(StopKind, oneshot::Sender<()>),
     /// Give the pool to a new master; answered with its pid once it has the pool, or why not.
     Upgrade(When, oneshot::Sender<Upgraded>),
     /// Whether it serves; cheap, for probes.
@@ -38,6 +52,8 @@ pub(crate) enum Request {
     Requests(oneshot::Sender<RequestsAsked>),
     /// What `/metrics` shows of control and dispatch.
     Facts(oneshot::Sender<Facts>),
+    /// Every transition from now on; none if too many read already.
+    Events(oneshot::Sender<Option<Lines>>),
     /// Every ready worker's own metrics; answered once the reactor has been asked.
     FetchApp(Arc<str>, oneshot::Sender<Vec<AppAsked>>),
 }

@@ -16,8 +16,8 @@ pub(crate) enum Told {
     Reload,
     /// Give the pool to a new master.
     Upgrade,
-    /// A signal whose meaning comes with a later capability; its default would end us.
-    Unused(&'static str),
+    /// Open log files anew.
+    Reopen,
 }
 
 /// The streams of all signals that we take.
@@ -66,8 +66,8 @@ impl Signals {
                 Terminal::Yes => Told::Stop(StopKind::Graceful),
                 Terminal::No => Told::Reload,
             },
-            _ = self.quit.recv() => Told::Unused("QUIT"),
-            _ = self.user1.recv() => Told::Unused("USR1"),
+            _ = self.quit.recv() => Told::Stop(StopKind::Now),
+            _ = self.user1.recv() => Told::Reopen,
             _ = self.user2.recv() => Told::Upgrade,
             _ = self.more.recv() => Told::ScaleBy(1),
             _ = self.fewer.recv() => Told::ScaleBy(-1),

@@ -8,14 +8,14 @@ use tokio::sync::oneshot;
 
 use super::request::{
     AppAsked, CrashStatus, Facts, Health, ListenerStatus, QueueStatus, Request, RequestsAsked,
-    Slots, Status, Stop, Totals, WorkerStatus,
+    Status, Stop, Totals, WorkerStatus,
 };
 use super::{Process, Supervisor, memory};
 use crate::clock;
 use crate::link::orders::{Accepts, Order};
 use crate::policy::{
-    Event, ListenerView, LiveWorker, Phase, Slot, SlotState, SlotView, Stalled, Standing, StopKind,
-    Tally, WorkerLife, WorkerView,
+    Event, ListenerView, LiveWorker, Phase, Slot, SlotState, SlotView, Stalled, Standing, Tally,
+    WorkerLife, WorkerView,
 };
 
 impl Supervisor {
@@ -31,14 +31,19 @@ impl Supervisor {
             Request::Reload(reply) => self.reload(Some(reply)),
             Request::Recycle(slots, reply) => drop(reply.send(self.recycle_slots(slots))),
             Request::Drain(slot, reply) => drop(reply.send(self.drain_slot(slot))),
-            Request::Stop(reply) => {
+            Request::RecycleAndWait(slots, reply) => self.recycle_and_wait(slots, reply),
+            Request::Signal { slot, signal, recipient, reply } => {
+                drop(reply.send(self.signal_slot(slot, signal, recipient)));
+            }
+            Request::Stop(kind, reply) => {
                 let _ = reply.send(());
-                self.stop(StopKind::Graceful);
+                self.stop(kind);
             }
             Request::Upgrade(when, reply) => self.upgrade(Some((when, reply))),
             Request::Health(reply) => drop(reply.send(self.health())),
             Request::Requests(reply) => drop(reply.send(self.ask_for_requests())),
             Request::Facts(reply) => drop(reply.send(self.facts(clock::now()))),
+            Request::Events(reply) => drop(reply.send(self.subscribe())),
             Request::FetchApp(path, reply) => drop(reply.send(self.ask_apps(&path))),
         }
     }
@@ -55,31 +60,11 @@ impl Supervisor {
         }
     }
 
-    /// Replaces the workers of these slots; the number of slots that there are.
-    fn recycle_slots(&mut self, slots: Slots) -> Result<u16, String> {
-        let count = self.parts.fleet.count();
-        let slots = match slots {
-            Slots::All => 0..count,
-            Slots::One(slot) if slot < count => slot..slot + 1,
-            Slots::One(slot) => {
-                return Err(format!("there is no slot {slot}, only 0 to {}", count - 1));
-            }
-        };
-        let asked = slots.len() as u16;
-        for slot in slots {
-            self.on(Event::Recycle { slot: Slot(slot) });
-        }
-        Ok(asked)
-    }
-
     /// Lets a slot's worker finish and starts none there.
     fn drain_slot(&mut self, slot: u16) -> Result<(), String> {
-        let count = self.parts.fleet.count();
-        if slot >= count {
-            return Err(format!("there is no slot {slot}, only 0 to {}", count - 1));
-        }
-        self.on(Event::Drain { slot: Slot(slot) });
-        let view = self.parts.fleet.slots().find(|view| view.slot == Slot(slot));
+        let slot = self.slot(slot)?;
+        self.on(Event::Drain { slot });
+        let view = self.parts.fleet.slots().find(|view| view.slot == slot);
         match view.map(|view| view.state) {
             Some(SlotState::Drained | SlotState::Draining { .. }) => Ok(()),
             Some(
@@ -345,7 +330,7 @@ fn blank(slot: u16, state: String, view: Option<&SlotView>) -> WorkerStatus {
     }
 }
 
-fn phase_name(phase: Phase) -> &'static str {
+pub(super) fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Starting => "starting",
         Phase::Running => "running",

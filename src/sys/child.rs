@@ -12,7 +12,7 @@ use std::ptr;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 
 /// A direct child that has not been reaped.
 #[derive(Debug)]
@@ -90,6 +90,30 @@ impl Child {
 /// processes may be signalled.
 pub fn signal_group(group: i32, signal: Signal) -> io::Result<Delivery> {
     delivery(killpg(named_group(group)?, signal))
+}
+
+/// Sends a signal to one process of a group, which need not be a child of ours.
+///
+/// # Errors
+/// EPERM if it may not be signalled, ENOSYS where the system denies pidfds: by pid alone it could
+/// reach whoever has that number next.
+pub fn signal_member(group: i32, pid: i32, signal: Signal) -> io::Result<Delivery> {
+    let pidfd = match pidfd_open(pid) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::ESRCH) => return Ok(Delivery::Gone),
+        Err(errno) => return Err(errno.into()),
+    };
+    // Named first, then looked at: whoever is named now is whoever was looked at.
+    if group_of(pid) != Some(group) {
+        return Ok(Delivery::Gone);
+    }
+    delivery(pidfd_send_signal(&pidfd, signal))
+}
+
+/// The group of a process; none if there is no such process.
+#[must_use]
+pub fn group_of(pid: i32) -> Option<i32> {
+    getpgid(Some(Pid::from_raw(pid))).ok().map(Pid::as_raw)
 }
 
 /// Whether a group has any process, ended but not reaped ones included.

@@ -104,7 +104,7 @@ fn control_commands_read_no_configuration() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(invocation("tenfold stop"), Invocation::Stop { name: None }));
+    assert!(matches!(invocation("tenfold stop"), Invocation::Stop { name: None, .. }));
     match invocation("tenfold scale 4") {
         Invocation::Scale { count, .. } => assert_eq!(count.get(), 4),
         other => panic!("{other:?}"),

@@ -10,6 +10,7 @@ pub(crate) mod abuse;
 mod builder;
 pub(crate) mod container;
 pub(crate) mod crowd;
+mod events;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod native;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 #[allow(unused_imports, reason = "each test binary uses its own part of the harness")]
 pub(crate) use {
     builder::{Builder, Finished},
+    events::Events,
     status::{Listener, Status, Worker},
     tenfold::Tenfold,
 };

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::builder::{Builder, Finished};
+use super::events::Events;
 use super::output::{Output, Stream};
 use super::status::Status;
 use super::{PATIENCE, http, processes, try_until};
@@ -75,20 +76,34 @@ impl Tenfold {
 
     /// Another tenfold command in the same runtime directory: `status`, `scale`, ….
     pub(crate) fn cli<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Finished {
-        let output = Command::new(env!("CARGO_BIN_EXE_tenfold"))
-            .args(args)
-            .env_clear()
-            .env("XDG_RUNTIME_DIR", self.dir.path().join("run"))
-            .env(MARK, &self.mark)
-            .stdin(Stdio::null())
-            .output()
-            .expect("the binary under test starts");
+        let mut command = self.command(args);
+        let output = command.stdin(Stdio::null()).output().expect("the binary under test starts");
         Finished {
             code: output.status.code(),
             signal: output.status.signal(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Follows its events from now on.
+    #[track_caller]
+    pub(crate) fn events(&self) -> Events {
+        Events::follow(self.command(["events", "--json"]))
+    }
+
+    /// Another tenfold command that goes on; its output is piped, and the caller reaps it.
+    pub(crate) fn spawn_cli<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Child {
+        let mut command = self.command(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("the binary under test starts")
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenfold"));
+        command.args(args).env_clear();
+        command.env("XDG_RUNTIME_DIR", self.dir.path().join("run")).env(MARK, &self.mark);
+        command
     }
 
     /// Asks the control socket; an error while the master is not up or has gone.

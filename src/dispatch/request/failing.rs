@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::front::{Front, InFlight};
 use super::outcome::Reason;
 use crate::clock;
+use crate::link::orders::Report;
 use crate::metrics::InFlightState;
 use crate::policy::WorkerId;
 
@@ -18,10 +19,9 @@ impl Front {
         let Some(until) = self.ejections.borrow_mut().failed(now, worker) else {
             return;
         };
-        let seconds = until.saturating_duration_since(now).as_secs_f64();
-        tracing::warn!(
-            %worker, seconds, "worker fails request after request; it gets none for a while"
-        );
+        if let Err(error) = self.reports.try_send(Report::Ejected { worker, until }) {
+            tracing::error!(%error, "control does not hear of an ejection");
+        }
         let grants = self.desk.balance().eject(now, worker, until);
         self.desk.deliver_soon(grants);
     }
@@ -92,7 +92,9 @@ mod tests {
         let balance = Arc::new(Mutex::new(Balance::new()));
         let desk = Rc::new(Desk::new(Arc::clone(&balance), Rc::default()));
         let (recorder, _) = crate::metrics::requests(&[], &[]);
-        (Front::new(settings, (desk, Rc::new(recorder)), Weak::new()), balance)
+        let (reports, _) = tokio::sync::mpsc::channel(1);
+        let ends = (Weak::new(), reports);
+        (Front::new(settings, (desk, Rc::new(recorder)), ends), balance)
     }
 
     #[test]

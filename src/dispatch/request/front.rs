@@ -11,7 +11,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::budget::Budget;
 use super::desk::{Desk, Place};
@@ -29,7 +29,7 @@ use crate::dispatch::upgrade::Successor;
 use crate::dispatch::{Hears, PrivateEnd, Reactor};
 use crate::http::answer::Page;
 use crate::http::{HeadLimits, RequestHead, TrustedPeers};
-use crate::link::orders::Upstream as Address;
+use crate::link::orders::{Report, Upstream as Address};
 use crate::link::said::ServerKey;
 use crate::metrics::{self, Held, Holding, InFlightState, Recorder};
 use crate::policy::{EjectionSettings, Ejections, ListenerId, SplitMix64, Standing, WorkerId};
@@ -77,6 +77,7 @@ pub(in crate::dispatch) struct Shared {
     pub(super) ejections: RefCell<Ejections>,
     pub(super) casualties: RefCell<Casualties>,
     reactor: Weak<RefCell<Reactor>>,
+    pub(super) reports: mpsc::Sender<Report>,
     scratch: RefCell<Box<[u8]>>,
     random: RefCell<SplitMix64>,
     clients: Rc<Cell<u32>>,
@@ -166,7 +167,7 @@ impl Front {
     pub(in crate::dispatch) fn new(
         settings: FrontSettings,
         shared: (Rc<Desk>, Rc<Recorder>),
-        reactor: Weak<RefCell<Reactor>>,
+        (reactor, reports): (Weak<RefCell<Reactor>>, mpsc::Sender<Report>),
     ) -> Self {
         let (desk, recorder) = shared;
         let FrontSettings { request, max_clients, ejection, seed } = settings;
@@ -179,6 +180,7 @@ impl Front {
             retries: RefCell::new(RetryBudget::new(crate::clock::now())),
             ejections: RefCell::new(Ejections::new(ejection)),
             casualties: RefCell::default(),
+            reports,
             reactor,
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             random: RefCell::new(SplitMix64::new(seed)),

@@ -1,0 +1,8 @@
+//! What a person does to a running pool, and sees of it: events, signals, replacements, the end.
+
+mod support;
+
+#[path = "operate/events.rs"]
+mod events;
+#[path = "operate/slots.rs"]
+mod slots;
