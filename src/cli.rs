@@ -220,12 +220,10 @@ pub fn parse(
             return Ok(control(Invocation::Events { name, style }));
         }
         Some(Subcommand::Reload { name, wait }) => {
-            let wait = if wait { Wait::Yes } else { Wait::No };
-            return Ok(control(Invocation::Reload { name, wait }));
+            return Ok(control(Invocation::Reload { name, wait: wait.into() }));
         }
         Some(Subcommand::Recycle { name, slots, wait }) => {
-            let wait = if wait { Wait::Yes } else { Wait::No };
-            return Ok(control(Invocation::Recycle { name, slots, wait }));
+            return Ok(control(Invocation::Recycle { name, slots, wait: wait.into() }));
         }
         Some(Subcommand::Drain { name, slot }) => {
             return Ok(control(Invocation::Drain { name, slot }));
@@ -235,8 +233,7 @@ pub fn parse(
             return Ok(control(Invocation::Health { whom, probe: probe.into() }));
         }
         Some(Subcommand::Upgrade { name, wait }) => {
-            let wait = if wait { Wait::Yes } else { Wait::No };
-            return Ok(control(Invocation::Upgrade { name, wait }));
+            return Ok(control(Invocation::Upgrade { name, wait: wait.into() }));
         }
         Some(Subcommand::Signal { name, group, slot, signal }) => {
             let recipient = if group { Recipient::Group } else { Recipient::Server };

@@ -1,8 +1,10 @@
 //! Takes from the host what the pool needs, once, before anything is started: limits, identity,
 //! a directory, a name.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::num::NonZeroU16;
+use std::io::IsTerminal;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +22,7 @@ use crate::config::{
 use crate::link::orders::Expects;
 use crate::preload;
 use crate::supervisor::guardian::{self, Guardian};
-use crate::supervisor::launch::{self, Launcher, PreloadFlag, PrivateListener};
+use crate::supervisor::launch::{self, Heap, Launcher, PreloadFlag, PrivateListener};
 use crate::supervisor::{Charge, Terminal};
 use crate::sys::spawn::{Credentials, Nofile};
 use crate::sys::{child, limits, program};
@@ -158,6 +160,9 @@ impl Host {
             );
         }
         let mut environment = launch::inherited(std::env::vars_os(), config);
+        if std::io::stderr().is_terminal() {
+            color(&mut environment);
+        }
         let path = environment.get(std::ffi::OsStr::new("PATH"));
         let words = &config.command.words;
         let first = words.first().context("the command is empty")?;
@@ -189,7 +194,10 @@ impl Host {
                 groups: credentials.groups.clone(),
             }),
             watchdog: config.workers.health.watchdog(),
-            heap_mib: heap_mib(config, self.count),
+            heap: Heap {
+                recycling: config.workers.health.recycling(self.seed),
+                limit: limits::cgroup().memory_bytes.and_then(NonZeroU64::new),
+            },
             nice: i32::from(config.workers.nice.resolve(cgroup_owner())),
             oom_score_adj: own_oom_score()
                 .map(|own| i32::from(config.workers.oom_score_adj.resolve(own))),
@@ -251,6 +259,15 @@ impl Host {
     }
 }
 
+/// Lets workers write in color, whose output is a pipe although a person reads it; whoever said
+/// how it is to be is obeyed.
+fn color(environment: &mut BTreeMap<OsString, OsString>) {
+    let is_set = |name: &str| environment.contains_key(OsStr::new(name));
+    if !is_set("FORCE_COLOR") && !is_set("NO_COLOR") {
+        environment.insert("FORCE_COLOR".into(), "1".into());
+    }
+}
+
 /// What the preload is told: whether readiness is the app's to say, and which Unix paths are not
 /// private to a process.
 fn told(config: &Config) -> Vec<(&'static str, OsString)> {
@@ -276,9 +293,9 @@ fn told(config: &Config) -> Vec<(&'static str, OsString)> {
     told
 }
 
-/// The first two lines of the banner. The addresses follow when they are open.
-pub(crate) fn announce(config: &Config, host: &Host, terminal: Terminal) {
-    let name = config.name.as_str();
+/// The first two lines of the banner; `name` is the one that was free. The addresses follow when
+/// they are open.
+pub(crate) fn announce(config: &Config, host: &Host, name: &str, terminal: Terminal) {
     tracing::info!("tenfold {} ({name}, pid {})", env!("CARGO_PKG_VERSION"), std::process::id());
     let (count, reason) = (host.count, host.reason);
     let workers = if count.get() == 1 { "worker" } else { "workers" };
@@ -287,6 +304,9 @@ pub(crate) fn announce(config: &Config, host: &Host, terminal: Terminal) {
         tracing::info!(
             "{count} copies run: in-memory state, cron and DB pools are x{count}; -n 1 for one"
         );
+    }
+    if let Some(hint) = config.inspector_hint(count) {
+        tracing::warn!("{hint}");
     }
 }
 
@@ -314,14 +334,6 @@ fn cgroup_owner() -> CgroupOwner {
         true => CgroupOwner::Others,
         false => CgroupOwner::Ourselves,
     }
-}
-
-/// The bound of V8's old space, where memory is bounded: a fifth above `memory.soft`, so that a
-/// worker is replaced before V8 gives up, and V8 collects before the kernel kills.
-fn heap_mib(config: &Config, count: NonZeroU16) -> Option<u64> {
-    let limit = limits::cgroup().memory_bytes.and_then(std::num::NonZeroU64::new);
-    let soft = config.workers.health.recycling(0).soft_of(count.get(), limit)?;
-    Some((soft / 5 * 6) >> 20).filter(|mib| *mib > 0)
 }
 
 /// The filter of our own log lines.
@@ -395,6 +407,26 @@ fn random() -> u128 {
         Err(_) => {
             let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
             since ^ (u128::from(std::process::id()) << 96)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_write_in_color_unless_somebody_has_said_otherwise() {
+        for (set, force) in [
+            (None, Some("1")),
+            (Some(("FORCE_COLOR", "0")), Some("0")),
+            (Some(("NO_COLOR", "1")), None),
+        ] {
+            let mut environment: BTreeMap<OsString, OsString> =
+                set.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+            color(&mut environment);
+            let value = environment.get(OsStr::new("FORCE_COLOR"));
+            assert_eq!(value.map(OsString::as_os_str), force.map(OsStr::new), "{set:?}");
         }
     }
 }

@@ -111,8 +111,7 @@ fn run_logged(
     let Opened { bound, admin, control, predecessor, accepting, inherited, clients, charge } =
         open::all(config, &host)?;
     let name = control.as_ref().map_or(config.name.as_str(), |control| control.name.as_str());
-    let terminal = terminal();
-    host::announce(config, &host, terminal);
+    host::announce(config, &host, name, terminal());
     if let Some(admin) = &admin {
         tracing::info!("admin on {}", admin.url());
     }
@@ -151,7 +150,7 @@ fn run_logged(
         counts: counts.clone(),
         hang_times: config.workers.health.hang_times(),
         recycling: config.workers.health.recycling(host.seed),
-        terminal,
+        terminal: terminal(),
         admin: admin.as_ref().map(AdminListener::url),
         systemd: systemd(started),
         estate: estate(&host, (control.as_ref(), admin.as_ref()), charge)?,
@@ -373,20 +372,25 @@ fn explain(config: &Config, ending: &Ending) -> Exit {
     }
 }
 
-/// Where instances may have their control sockets, for the command line.
+/// Where instances may have their control sockets, for the command line; for root those of all
+/// users, its own first.
 #[must_use]
 pub fn control_directories(environment: &config::Environment) -> Vec<PathBuf> {
     let mut directories = host::runtime_candidates(environment);
     directories.extend(config::unit_directories(Path::new("/run")));
+    if nix::unistd::geteuid().is_root() {
+        let places = [Path::new("/dev/shm"), Path::new("/tmp")];
+        directories.extend(config::directories_of_users(&places, Path::new("/run/user")));
+    }
     directories
 }
 
-/// Renders the configuration and what the host has for it, with every warning.
+/// Renders the configuration and what the host has for it, with every warning once.
 #[must_use]
 pub fn check(check: &cli::Check, warnings: &[String]) -> String {
     let facts = host::facts(&config::Environment::new(std::env::vars_os()));
     let mut text = check.render(&facts);
-    for warning in warnings.iter().chain(&check.warnings(&facts)) {
+    for warning in warnings {
         text.push_str(&format!("warning: {warning}\n"));
     }
     text

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use tenfold::supervisor::guardian;
 use tenfold::supervisor::inspect::Recipient;
 use tenfold::{Exit, Origin, demo};
 
-/// How much longer than the pool's own bound (25 s by default) `tenfold stop` waits.
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// How long `tenfold stop` waits: the most that `shutdown.total` can be, and a minute.
+const STOP_PATIENCE: Duration = Duration::from_secs(3660);
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
@@ -55,8 +56,7 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
             print(&format!("{count} workers"))?;
         }
         Invocation::Requests { name, slot, format } => {
-            let requests = block_on(client::requests(&find(name)?))?;
-            show(format, &requests, |requests| admin::requests_table(requests, slot))?;
+            show_requests(&find(name)?, slot, format)?;
         }
         Invocation::Events { name, style } => {
             block_on(admin::events(&find(name)?, style, print_line))?;
@@ -159,6 +159,18 @@ fn print(text: &str) -> std::io::Result<()> {
 /// Prints one line of many; a reader that has gone away is the end.
 fn print_line(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
+}
+
+fn show_requests(socket: &Path, slot: Option<u16>, format: StatusFormat) -> anyhow::Result<()> {
+    let requests = block_on(client::requests(socket))?;
+    if let Some(slot) = slot
+        && requests.iter().all(|request| request.slot != Some(slot))
+    {
+        // Nothing to show, or a slip of the finger.
+        let slots = block_on(client::status(socket))?.workers;
+        anyhow::ensure!(slots.iter().any(|it| it.slot == slot), "there is no slot {slot}");
+    }
+    show(format, &requests, |requests| admin::requests_table(requests, slot))
 }
 
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

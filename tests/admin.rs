@@ -329,4 +329,7 @@ fn nothing_is_under_way_in_connection_mode() {
     assert_eq!((requests.code, requests.stdout.as_str()), (Some(0), "[]\n"));
     let requests = tenfold.cli(["requests", "--name", "test", "--slot", "0"]);
     assert!(requests.stdout.starts_with("SLOT ") && requests.stdout.lines().count() == 1);
+    let requests = tenfold.cli(["requests", "--name", "test", "--slot", "9"]);
+    assert_eq!((requests.code, requests.stdout.as_str()), (Some(1), ""));
+    assert!(requests.stderr.contains("there is no slot 9"), "{}", requests.stderr);
 }

@@ -1,7 +1,9 @@
 //! The other end of the control socket, and of the admin listener, for the command line.
 
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use crate::supervisor::inspect::Recipient;
 use crate::supervisor::recycles::RecycleStatus;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{RequestStatus, Slots, Status};
-use crate::sys::socket::peer_credentials;
+use crate::sys::socket::{is_stale, peer_credentials};
 use crate::sys::{child, wait};
 
 /// A master that does not answer within this is stuck.
@@ -33,26 +35,49 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// `workers.start_timeout` is an hour at most.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(3700);
 
-/// The running masters with a control socket in one of these directories, by name.
+/// The running masters with a control socket in one of these directories, by name; of one name in
+/// the order of the directories.
 ///
 /// A socket that nobody serves is no instance. Directories that cannot be read have none.
 #[must_use]
 pub fn instances(directories: &[PathBuf]) -> Vec<(String, PathBuf)> {
+    let mut seen = HashSet::new();
     let mut found: Vec<(String, PathBuf)> = directories
         .iter()
+        .filter(|directory| seen.insert(*directory))
         .filter_map(|directory| std::fs::read_dir(directory).ok())
         .flatten()
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
-        .filter(|path| std::os::unix::net::UnixStream::connect(path).is_ok())
+        .filter(|path| is_served(path))
         .filter_map(|path| {
             let name = path.file_stem()?.to_str()?.to_owned();
             Some((name, path))
         })
         .collect();
-    found.sort();
-    found.dedup();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
     found
+}
+
+/// Whether somebody listens there; a master that is stuck, and whose backlog is full, does.
+fn is_served(path: &Path) -> bool {
+    let is_socket = path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket());
+    is_socket && is_stale(path).is_ok_and(|is_stale| !is_stale)
+}
+
+/// What to add to "none runs" where this user may not look everywhere.
+fn unseen(directories: &[PathBuf]) -> String {
+    let is_denied = |directory: &&PathBuf| {
+        let denied = std::io::ErrorKind::PermissionDenied;
+        directory.read_dir().is_err_and(|error| error.kind() == denied)
+    };
+    let denied: BTreeSet<_> =
+        directories.iter().filter(is_denied).map(|it| it.display().to_string()).collect();
+    if denied.is_empty() {
+        return String::new();
+    }
+    let denied: Vec<_> = denied.into_iter().collect();
+    format!(" that this user may see: permission denied for {}", denied.join(", "))
 }
 
 /// The socket of the instance of this name, or of the only one.
@@ -65,10 +90,12 @@ pub fn find(directories: &[PathBuf], name: Option<&str>) -> anyhow::Result<PathB
     match (name, found.as_slice()) {
         (Some(name), all) => match all.iter().find(|(found, _)| found == name) {
             Some((_, path)) => Ok(path.clone()),
-            None if all.is_empty() => bail!("no running instance is called {name:?}; none runs"),
+            None if all.is_empty() => {
+                bail!("no running instance is called {name:?}; none runs{}", unseen(directories))
+            }
             None => bail!("no running instance is called {name:?}; running: {}", names()),
         },
-        (None, []) => bail!("no instance is running"),
+        (None, []) => bail!("no instance is running{}", unseen(directories)),
         (None, [(_, path)]) => Ok(path.clone()),
         (None, _) => bail!("several instances are running: {}; choose with --name", names()),
     }
@@ -183,6 +210,13 @@ pub enum Wait {
     Yes,
     /// No longer than until it was heard.
     No,
+}
+
+/// A flag of the command line.
+impl From<bool> for Wait {
+    fn from(is_set: bool) -> Self {
+        if is_set { Self::Yes } else { Self::No }
+    }
 }
 
 /// What became of a reload.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use crate::metrics::InFlight;
 use crate::policy::{Slot, WorkerId};
@@ -31,9 +32,14 @@ fn show(exchange: InFlight, slots: &BTreeMap<WorkerId, Slot>) -> RequestStatus {
         age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         method,
         path: path_of(&target),
-        client: client.map(|client| client.to_string()),
+        client: client.map(shown_address),
         state: state.code().to_owned(),
     }
+}
+
+/// An IPv4 client as such, also where the listener takes both families.
+fn shown_address(client: SocketAddr) -> String {
+    SocketAddr::new(client.ip().to_canonical(), client.port()).to_string()
 }
 
 /// The path of a target, without its query, bounded, and with nothing that a terminal acts on.
@@ -46,16 +52,20 @@ fn path_of(target: &str) -> String {
 #[must_use]
 pub fn requests_table(requests: &[RequestStatus], slot: Option<u16>) -> String {
     let of_slot = |request: &&RequestStatus| slot.is_none() || request.slot == slot;
+    let client_of = |request: &RequestStatus| request.client.clone().unwrap_or("unix".to_owned());
+    // As wide as `255.255.255.255:65535`, or as an IPv6 address needs.
+    let widths = requests.iter().filter(of_slot).map(|request| client_of(request).len());
+    let width = widths.chain([21]).max().unwrap_or(0);
     let mut text = format!(
-        "{:<5} {:>9} {:<10} {:<7} {:<22} PATH\n",
+        "{:<5} {:>9} {:<10} {:<7} {:<width$} PATH\n",
         "SLOT", "AGE", "STATE", "METHOD", "CLIENT"
     );
     for request in requests.iter().filter(of_slot) {
         let slot = request.slot.map_or_else(|| "-".to_owned(), |slot| slot.to_string());
         let RequestStatus { age_ms, method, path, state, .. } = request;
-        let client = request.client.as_deref().unwrap_or("unix");
+        let client = client_of(request);
         let age = format!("{age_ms} ms");
-        writeln!(text, "{slot:<5} {age:>9} {state:<10} {method:<7} {client:<22} {path}")
+        writeln!(text, "{slot:<5} {age:>9} {state:<10} {method:<7} {client:<width$} {path}")
             .expect("a String takes everything");
     }
     text
@@ -99,6 +109,13 @@ mod tests {
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.contains("3        900 ms waiting    GET     192.0.2.7:51034"), "{text}");
         assert!(!text.contains("s3cret"));
+    }
+
+    #[test]
+    fn an_ipv4_client_of_a_listener_for_both_families_is_shown_as_such() {
+        let address = |text: &str| shown_address(text.parse().expect("an address"));
+        assert_eq!(address("[::ffff:192.0.2.7]:51034"), "192.0.2.7:51034");
+        assert_eq!(address("[2001:db8::7]:51034"), "[2001:db8::7]:51034");
     }
 
     #[test]

@@ -6,8 +6,9 @@ use crate::supervisor::recycles::RecycleStatus;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{CrashStatus, Status, WorkerStatus};
 
-const HEADINGS: [&str; 9] =
-    ["SLOT", "STATE", "PID", "OPEN", "ACTIVE", "ACCEPTED", "RESTARTS", "RSS", "UPTIME"];
+/// What workers do is counted by the mode: requests and their limit, or connections.
+const IN_REQUEST_MODE: [&str; 3] = ["IN-FLIGHT", "STREAMS", "REQUESTS"];
+const IN_CONNECTION_MODE: [&str; 3] = ["OPEN", "ACTIVE", "ACCEPTED"];
 
 /// A status as text: the instance, its listeners, and a row for each worker.
 #[must_use]
@@ -34,9 +35,10 @@ pub fn table(status: &Status) -> String {
     line(
         &mut text,
         format_args!(
-            "workers {}/{} ready  open {}  accepted {}  shed {}  restarts {}",
+            "workers {}/{} ready  requests {}  open {}  accepted {}  shed {}  restarts {}",
             totals.ready,
             totals.workers,
+            totals.requests,
             totals.open,
             totals.accepted,
             totals.shed,
@@ -44,16 +46,14 @@ pub fn table(status: &Status) -> String {
         ),
     );
     text.push('\n');
-    let rows: Vec<[String; 9]> = status.workers.iter().map(row).collect();
-    let widths: Vec<usize> = (0..HEADINGS.len())
-        .map(|column| {
-            let cells = rows.iter().map(|row| row[column].chars().count());
-            cells.chain([HEADINGS[column].len()]).max().unwrap_or(0)
-        })
+    let shown = Shown::of(status);
+    let rows: Vec<Vec<String>> = std::iter::once(headings(shown))
+        .chain(status.workers.iter().map(|worker| row(worker, shown)))
         .collect();
-    let headings = HEADINGS.map(str::to_owned);
-    for row in std::iter::once(&headings).chain(&rows) {
-        for (cell, width) in row.iter().zip(&widths) {
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate() {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            let width = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
             // Writing to a String cannot fail.
             let _ = write!(text, "{cell:<width$}  ");
         }
@@ -99,7 +99,43 @@ pub fn recycle_text(status: &RecycleStatus) -> String {
     text
 }
 
-fn row(worker: &WorkerStatus) -> [String; 9] {
+/// Which counts have a meaning for a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Requests,
+    Connections,
+    Both,
+}
+
+impl Shown {
+    fn of(status: &Status) -> Self {
+        let has = |mode: &str| status.listeners.iter().any(|listener| listener.mode == mode);
+        match (has("request"), has("connection")) {
+            (true, false) => Self::Requests,
+            (false, true) => Self::Connections,
+            (true, true) | (false, false) => Self::Both,
+        }
+    }
+
+    /// Those of the two groups that are shown.
+    fn pick(self, requests: [String; 3], connections: [String; 3]) -> Vec<String> {
+        match self {
+            Self::Requests => requests.to_vec(),
+            Self::Connections => connections.to_vec(),
+            Self::Both => requests.into_iter().chain(connections).collect(),
+        }
+    }
+}
+
+fn headings(shown: Shown) -> Vec<String> {
+    let counts =
+        shown.pick(IN_REQUEST_MODE.map(str::to_owned), IN_CONNECTION_MODE.map(str::to_owned));
+    let before = ["SLOT", "STATE", "PID"].map(str::to_owned);
+    let after = ["RESTARTS", "RSS", "UPTIME"].map(str::to_owned);
+    before.into_iter().chain(counts).chain(after).collect()
+}
+
+fn row(worker: &WorkerStatus, shown: Shown) -> Vec<String> {
     let dash = || "-".to_owned();
     let state = match worker.restart_in_ms {
         Some(ms) => format!("{} {ms} ms", worker.state),
@@ -107,17 +143,22 @@ fn row(worker: &WorkerStatus) -> [String; 9] {
         None if worker.ejected_ms.is_some() => format!("{}, ejected", worker.state),
         None => worker.state.clone(),
     };
-    [
-        worker.slot.to_string(),
-        state,
-        worker.pid.map_or_else(dash, |pid| pid.to_string()),
-        worker.open.to_string(),
-        worker.active.to_string(),
-        worker.accepted.to_string(),
+    let counts = shown.pick(
+        [
+            format!("{}/{}", worker.in_flight, worker.limit),
+            worker.streams.to_string(),
+            worker.requests.to_string(),
+        ],
+        [worker.open.to_string(), worker.active.to_string(), worker.accepted.to_string()],
+    );
+    let before =
+        [worker.slot.to_string(), state, worker.pid.map_or_else(dash, |pid| pid.to_string())];
+    let after = [
         worker.restarts.to_string(),
         format!("{} MiB", worker.rss_bytes >> 20),
         worker.uptime_s.map_or_else(dash, duration),
-    ]
+    ];
+    before.into_iter().chain(counts).chain(after).collect()
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {

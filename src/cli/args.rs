@@ -12,7 +12,7 @@ use crate::admin;
 use crate::config::{COUNT_MAX, Flag};
 use crate::supervisor::request::Slots;
 
-/// Runs one app as N worker processes behind one socket, each connection to the least loaded
+/// Runs one app as N worker processes behind one socket, each request to the least loaded
 #[derive(Debug, Parser)]
 #[command(
     name = "tenfold",

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::config::{is_script, nearest_subcommand};
+use crate::config::{instead_of_manager, is_script, nearest_subcommand};
 
 /// The answer to a bare `tenfold` without a configuration file.
 pub(super) const EXAMPLES: &str = "\
@@ -50,14 +50,22 @@ fn unexpected_word(wrong: &str, args: &[OsString]) -> Option<String> {
         _ => return None,
     };
     let (before, words) = args.split_at(at);
+    if let Some(advice) = instead_of_manager(words) {
+        return Some(advice);
+    }
+    let text = |words: &[OsString]| {
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        words.join(" ")
+    };
     let meant = match nearest_subcommand(wrong) {
         Some(name) if before.len() == 1 => name.to_owned(),
+        // Its flags come after it.
+        Some(name) if name == wrong => text(&[&words[..1], &before[1..], &words[1..]].concat()),
         _ => {
             let before: String =
                 before[1..].iter().map(|word| word.to_string_lossy() + " ").collect();
             let node = if is_script(wrong) { "node " } else { "" };
-            let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-            format!("{before}-- {node}{}", words.join(" "))
+            format!("{before}-- {node}{}", text(words))
         }
     };
     Some(format!("{wrong:?} is not a command of tenfold; did you mean: tenfold {meant}"))
@@ -79,4 +87,23 @@ fn first_positional(args: &[OsString], start: usize) -> Option<usize> {
         at += if holds_value { 1 } else { 2 };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::super::args::Arguments;
+    use crate::config::SUBCOMMANDS;
+
+    #[test]
+    fn every_subcommand_can_be_meant() {
+        let grammar = Arguments::command();
+        let mut names: Vec<_> = grammar.get_subcommands().map(|it| it.get_name()).collect();
+        names.push("help");
+        let mut known = SUBCOMMANDS.to_vec();
+        names.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
 }

@@ -35,9 +35,26 @@ pub(super) enum Lookup {
 /// Process managers that fork by themselves.
 const MANAGERS: &[&str] = &["pm2", "pm2-runtime", "pm2-docker", "forever"];
 
-/// The subcommands, for a word that was meant to be one.
-const SUBCOMMANDS: &[&str] =
-    &["run", "check", "status", "scale", "stop", "demo", "unit", "upgrade", "completions", "help"];
+/// The subcommands, for a word that was meant to be one; tested equal to those of the grammar.
+pub(crate) const SUBCOMMANDS: &[&str] = &[
+    "run",
+    "check",
+    "unit",
+    "status",
+    "scale",
+    "requests",
+    "health",
+    "reload",
+    "recycle",
+    "drain",
+    "upgrade",
+    "events",
+    "signal",
+    "stop",
+    "demo",
+    "completions",
+    "help",
+];
 
 /// Classifies a command line; the error says what to run instead.
 pub(super) fn classify(
@@ -53,19 +70,29 @@ pub(super) fn classify(
         return Err("the first word is empty".to_owned());
     }
     let real = real_words(&words);
-    let program = real.first().map(|word| base_name(word)).unwrap_or_default();
-    if MANAGERS.contains(&program.as_str()) {
-        let script = real[1..].iter().map(|word| word.to_string_lossy()).find(|word| {
-            is_script(word) && !word.contains(".config.") && !word.contains("ecosystem")
-        });
-        let script = script.as_deref().unwrap_or("server.js");
-        return Err(format!("{program} forks its own workers; run: tenfold -- node {script}"));
+    if let Some(advice) = instead_of_manager(real) {
+        return Err(advice);
     }
+    let program = real.first().map(|word| base_name(word)).unwrap_or_default();
     check_found(&words, lookup(first))?;
     if let Some(word) = real.first().filter(|word| *word != first) {
         check_found(real, lookup(word))?;
     }
     Ok((words, kind(&program)))
+}
+
+/// What to run instead, where the words start another process manager.
+pub(crate) fn instead_of_manager(words: &[OsString]) -> Option<String> {
+    let (first, rest) = words.split_first()?;
+    let program = base_name(first);
+    if !MANAGERS.contains(&program.as_str()) {
+        return None;
+    }
+    let is_app =
+        |word: &str| is_script(word) && !word.contains(".config.") && !word.contains("ecosystem");
+    let script = rest.iter().map(|word| word.to_string_lossy()).find(|word| is_app(word));
+    let script = script.as_deref().unwrap_or("server.js");
+    Some(format!("{program} forks its own workers; run: tenfold -- node {script}"))
 }
 
 /// Whether the words, or `NODE_OPTIONS`, open an inspector.

@@ -13,9 +13,18 @@ const CONTRACT: &[&str] = &[
     "TENFOLD_LOAD_FD",
     "TENFOLD_PROTOCOL",
     "TENFOLD_SLOT",
-    "TENFOLD_WORKERS",
     "TENFOLD_WORKER",
     "TENFOLD_INSTANCE",
+    "TENFOLD_MASTER",
+];
+
+/// What it sets besides, that a person could take for a setting: silent in a nested master only.
+const CONTRACT_OF_NESTED: &[&str] = &[
+    "TENFOLD_WORKERS",
+    "TENFOLD_PORT",
+    "TENFOLD_OUTER_PORT",
+    "TENFOLD_WAIT_READY",
+    "TENFOLD_UNIX",
 ];
 
 /// The variables of a process; empty ones count as unset, names and values that are not UTF-8
@@ -58,7 +67,10 @@ impl Environment {
             if is_kubernetes(name, value) || name == "TENFOLD_CONFIG" || known.contains(name) {
                 continue;
             }
-            if name == "TENFOLD_WORKERS" && !nested {
+            if nested && CONTRACT_OF_NESTED.contains(&name.as_str()) {
+                continue;
+            }
+            if name == "TENFOLD_WORKERS" {
                 warnings.push(
                     "TENFOLD_WORKERS is what tenfold tells its workers and sets nothing; \
                      write TENFOLD_WORKERS_COUNT"
@@ -163,6 +175,9 @@ mod tests {
             ("TENFOLD_INSTANCE", "0123456789abcdef0123456789abcdef"),
             ("TENFOLD_WORKERS", "4"),
             ("TENFOLD_SLOT", "0"),
+            ("TENFOLD_MASTER", "17"),
+            ("TENFOLD_PORT", "40001"),
+            ("TENFOLD_OUTER_PORT", "3000"),
         ]);
         assert!(environment.warnings().is_empty());
     }

@@ -23,7 +23,9 @@ mod size;
 mod value;
 
 pub use command::Kind;
-pub(crate) use command::{is_script, nearest_subcommand};
+#[cfg(test)]
+pub(crate) use command::SUBCOMMANDS;
+pub(crate) use command::{instead_of_manager, is_script, nearest_subcommand};
 pub use count::{COUNT_MAX, Capacity, CountReason};
 pub use describe::Setting;
 pub(crate) use describe::describe;
@@ -41,7 +43,10 @@ pub use request::{
 };
 pub use resolve::DEMO_WORDS;
 pub(crate) use resolve::{Context, Work, resolve};
-pub use runtime_dir::{NoRuntimeDir, choose_runtime_dir, runtime_dir_candidates, unit_directories};
+pub use runtime_dir::{
+    NoRuntimeDir, choose_runtime_dir, directories_of_users, runtime_dir_candidates,
+    unit_directories,
+};
 pub use settings::{
     Admin, CgroupOwner, Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat,
     LogLevel, MaxConnections, Mode, Name, Nice, OomScore, Queue, QueueMax, QueueTimeout, ReadyMin,

@@ -40,6 +40,18 @@ pub fn unit_directories(run: &Path) -> Vec<PathBuf> {
     entries.filter_map(Result::ok).filter(is_ours).map(|entry| entry.path()).collect()
 }
 
+/// The runtime directories of all users, which only root may enter; `places` are /dev/shm and /tmp,
+/// `sessions` is /run/user.
+///
+/// Anyone may make a directory there, so these come after root's own, and no symlink counts.
+pub fn directories_of_users(places: &[&Path], sessions: &Path) -> Vec<PathBuf> {
+    let is_real = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    let sessions = sessions.read_dir().into_iter().flatten().filter_map(Result::ok);
+    let sessions = sessions.map(|entry| entry.path().join("tenfold"));
+    let shared = places.iter().flat_map(|place| unit_directories(place));
+    shared.chain(sessions).filter(is_real).collect()
+}
+
 /// Takes the first candidate that exists or can be made, belongs to `uid` alone and can be
 /// written to; its mode is 0700 afterwards.
 pub fn choose_runtime_dir(candidates: Vec<PathBuf>, uid: u32) -> Result<PathBuf, NoRuntimeDir> {
@@ -166,6 +178,19 @@ mod tests {
         assert_eq!(list(&variables(&relative)), usual);
         let all = [("RUNTIME_DIRECTORY", "/run/shop:/run/b"), ("XDG_RUNTIME_DIR", "/run/user/7")];
         assert_eq!(list(&variables(&all))[..3], ["/run/shop", "/run/user/7/tenfold", usual[0]]);
+    }
+
+    #[test]
+    fn root_finds_the_directories_of_all_users() {
+        let (temporary, _) = temporary();
+        let (place, sessions) = (temporary.path().join("tmp"), temporary.path().join("user"));
+        let real = [place.join("tenfold-7"), sessions.join("7/tenfold")];
+        for path in [&place, &sessions, &real[0], &sessions.join("7"), &real[1]] {
+            make(path, 0o755);
+        }
+        std::os::unix::fs::symlink(&real[0], place.join("tenfold-8")).expect("ours");
+        let places = [place.as_path(), Path::new("/nowhere")];
+        assert_eq!(directories_of_users(&places, &sessions), real);
     }
 
     #[test]

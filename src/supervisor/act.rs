@@ -1,6 +1,7 @@
 //! Carries out what the fleet decides, and tells of it.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,16 @@ impl Supervisor {
         // Who leaves by itself, unasked, has no end set; a stop's own default is as good as any.
         let otherwise = || clock::now() + worker.map_or(Duration::ZERO, |_| LEAVING);
         ends.max().unwrap_or_else(otherwise)
+    }
+
+    /// Tells dispatch what is in force, for as many workers as there are to be now.
+    pub(super) fn retune(&mut self) {
+        let terms = &self.parts.terms;
+        let mut tuning = terms.tuning.clone();
+        if let Some(count) = NonZeroU16::new(self.parts.fleet.count()) {
+            tuning.requests = terms.config.queue.of_requests(count, tuning.bounds.limit);
+        }
+        self.order(Order::Retune(tuning));
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
@@ -242,7 +253,10 @@ impl Supervisor {
             }
             Note::StormBegan => self.announce(&Transition::StormBegan),
             Note::StormEnded => self.announce(&Transition::StormEnded),
-            Note::Scaled { from, to } => self.announce(&Transition::Scaled { from, to }),
+            Note::Scaled { from, to } => {
+                self.announce(&Transition::Scaled { from, to });
+                self.retune();
+            }
             Note::Stopping { step, left } => {
                 if step == StopStep::Delaying {
                     self.order(Order::WindDown);

@@ -5,6 +5,7 @@ mod private;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixDatagram;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use crate::config::placeholder::{self, Values};
 use crate::config::{Config, WorkerOutput};
 use crate::link::orders::{Expects, Upstream};
-use crate::policy::{Slot, WorkerId};
+use crate::policy::{RecycleSettings, Slot, WorkerId};
 use crate::sys::load::LoadPage;
 use crate::sys::spawn::{
     Credentials, Leads, Leash, ListenPid, Nofile, Output, PassedFd, SpawnError, SpawnPlan, Spawned,
@@ -60,10 +61,27 @@ pub(crate) struct Launcher {
     pub(crate) credentials: Option<Credentials>,
     /// How often a worker with a NOTIFY_SOCKET should say WATCHDOG=1, at least.
     pub(crate) watchdog: Option<Duration>,
-    /// The bound of V8's old space in MiB, for Node workers whose user has set none.
-    pub(crate) heap_mib: Option<u64>,
+    /// What bounds V8's old space, for Node workers whose user has set no bound.
+    pub(crate) heap: Heap,
     pub(crate) nice: i32,
     pub(crate) oom_score_adj: Option<i32>,
+}
+
+/// What a worker's share of the memory is derived from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heap {
+    pub(crate) recycling: RecycleSettings,
+    /// Of the cgroup, in bytes.
+    pub(crate) limit: Option<NonZeroU64>,
+}
+
+impl Heap {
+    /// The bound of V8's old space in MiB, where memory is bounded: a fifth above `memory.soft`, so
+    /// that a worker is replaced before V8 gives up, and V8 collects before the kernel kills.
+    fn mib(self, pool: u16) -> Option<u64> {
+        let soft = self.recycling.soft_of(pool, self.limit)?;
+        Some((soft / 5 * 6) >> 20).filter(|mib| *mib > 0)
+    }
 }
 
 /// How Node is told to load the preload.
@@ -250,7 +268,7 @@ impl Launcher {
             }
         }
         if let Some(preload) = &self.preload {
-            self.tell_node(&mut environment, preload);
+            self.tell_node(&mut environment, preload, which.pool);
         }
         c_strings(environment.iter().map(|(name, value)| {
             let mut pair = name.clone();
@@ -263,11 +281,16 @@ impl Launcher {
 
 impl Launcher {
     /// What Node processes are told besides.
-    fn tell_node(&self, environment: &mut BTreeMap<OsString, OsString>, preload: &PreloadFlag) {
+    fn tell_node(
+        &self,
+        environment: &mut BTreeMap<OsString, OsString>,
+        preload: &PreloadFlag,
+        pool: u16,
+    ) {
         environment.extend(self.told.iter().map(|(name, value)| ((*name).into(), value.clone())));
         let options = environment.entry("NODE_OPTIONS".into()).or_default();
         *options = with_preload(options, preload, &self.arguments);
-        if let Some(mib) = self.heap_mib.filter(|_| !sets_heap(options, &self.arguments)) {
+        if let Some(mib) = self.heap.mib(pool).filter(|_| !sets_heap(options, &self.arguments)) {
             options.push(format!(" --max-old-space-size={mib}"));
         }
     }
@@ -390,6 +413,18 @@ mod tests {
             with_preload(OsStr::new("--max-old-space-size=300"), &preload, &[]),
             "--max-old-space-size=300 --require /run/x/p.cjs"
         );
+    }
+
+    #[test]
+    fn a_heap_is_bounded_by_the_share_of_one_among_as_many_as_there_are() {
+        let (max_requests, max_age, seed) = (None, None, 0);
+        let soft = crate::policy::MemorySoft::Auto;
+        let recycling = RecycleSettings { max_requests, max_age, soft, seed };
+        let heap = Heap { recycling, limit: NonZeroU64::new(1 << 30) };
+        let bounds = [1, 2, 4].map(|pool| heap.mib(pool));
+        // 85 % of the limit, and a fifth more.
+        assert_eq!(bounds, [Some(1044), Some(522), Some(261)]);
+        assert_eq!(Heap { limit: None, ..heap }.mib(1), None);
     }
 
     #[test]

@@ -10,9 +10,6 @@ use crate::clock;
 use crate::logs::LastWords;
 use crate::policy::{Cause, CrashKind, Failure, LastSeen, Past, Phase, Slot, WorkerExit, WorkerId};
 
-/// How much of a worker's last output goes into one log line.
-const LAST_LINES: usize = 20;
-
 /// What is known of a dead worker.
 #[derive(Debug)]
 pub(super) struct Obituary {
@@ -45,10 +42,11 @@ pub(super) enum Sequel {
     Failed,
 }
 
-/// What a worker wrote last: of stderr, or of stdout if it wrote nothing there.
+/// What a worker wrote last: of stderr, or of stdout if it wrote nothing there. All that is kept:
+/// the first line of a stack is what tells the cause.
 fn last_lines(words: &LastWords) -> String {
     let lines = if words.stderr.is_empty() { &words.stdout } else { &words.stderr };
-    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    lines.join("\n")
 }
 
 impl Supervisor {

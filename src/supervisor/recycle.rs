@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::{Supervisor, memory};
 use crate::policy::{
-    Event, Flow, PoolVitals, Recycle, RecycleSettings, Recycling, Turnover, Vitals, Why,
-    WorkerExit, WorkerId, WorkerLife, WorkerView,
+    Event, Flow, MAX_WORKERS, PoolVitals, Recycle, RecycleSettings, Recycling, Turnover, Vitals,
+    Why, WorkerExit, WorkerId, WorkerLife, WorkerView,
 };
 use crate::sys::{limits, usage};
 
@@ -202,6 +202,10 @@ impl Supervisor {
         let worker = vitals.worker;
         let text = describe(&recycle);
         tracing::debug!(%worker, ?handover, "worker is to be replaced: {text}");
+        // Of workers that died before their turn nobody asks; they are the oldest.
+        while self.lives.farewells.len() >= usize::from(MAX_WORKERS) {
+            self.lives.farewells.pop_first();
+        }
         self.lives.farewells.insert(worker, text);
         self.on(Event::Replace { worker, why, handover });
     }

@@ -160,9 +160,8 @@ impl Supervisor {
             return;
         };
         std::mem::swap(&mut running.other, &mut self.parts.terms);
-        let tuning = self.parts.terms.tuning.clone();
         self.announce(&Transition::ReloadCommitted { generation: generation.0 });
-        self.order(Order::Retune(tuning));
+        self.retune();
     }
 
     /// Where workers that start now run.

@@ -65,6 +65,16 @@ fn run_can_be_left_out_and_words_without_dashes_are_explained() {
             "tenfold server.js",
             "\"server.js\" is not a command of tenfold; did you mean: tenfold -- node server.js",
         ),
+        ("tenfold relod", "\"relod\" is not a command of tenfold; did you mean: tenfold reload"),
+        (
+            "tenfold --name shop status --json",
+            "\"status\" is not a command of tenfold; did you mean: \
+             tenfold status --name shop --json",
+        ),
+        (
+            "tenfold pm2 start app.js -i max",
+            "pm2 forks its own workers; run: tenfold -- node app.js",
+        ),
         ("tenfold statsu", "\"statsu\" is not a command of tenfold; did you mean: tenfold status"),
         (
             "tenfold -n 2 node x.js -p 1",

@@ -25,6 +25,19 @@ fn ask(port: u16, path: &str) -> Connection {
 }
 
 #[test]
+fn as_many_may_wait_as_all_workers_hold_however_many_there_are() {
+    let (tenfold, _) = exchange_with(|it| it.args(["--limit", "7"]));
+    let max = |expected: u64| {
+        tenfold.wait_status(PATIENCE, "another bound", |it| it.listeners[0].queue.max == expected);
+    };
+    max(7);
+    assert_eq!(tenfold.cli(["scale", "3"]).code, Some(0));
+    max(21);
+    assert_eq!(tenfold.cli(["scale", "2"]).code, Some(0));
+    max(14);
+}
+
+#[test]
 fn full_queue_answers_503_and_keeps_the_connection() {
     let (tenfold, port, held) = occupied("30s", &[]);
     let mut waiting = [ask(port, "/"), ask(port, "/")];
