@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -23,6 +23,9 @@ use tokio::task::JoinSet;
 const SLOW_MAX: Duration = Duration::from_secs(60);
 /// A client has this long for the head of each request, idle time included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a silent connection stays open once the worker drains: one that is closed while its
+/// client's next request is on the way costs that request. What `shutdown.idle` is by default.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// First argument of the binary that makes it a demo worker.
 pub const ARGUMENT: &str = "--demo-worker";
@@ -70,6 +73,11 @@ async fn converse(connection: Connection, handle: Handle) {
     tokio::select! { biased;
         _ = conversation.as_mut() => return,
         _ = handle.until_draining() => {}
+    }
+    // Whoever asks in this time is answered with `Connection: close`.
+    tokio::select! { biased;
+        _ = conversation.as_mut() => return,
+        () = tokio::time::sleep(IDLE) => {}
     }
     conversation.as_mut().graceful_shutdown();
     let _ = conversation.await;
@@ -123,6 +131,9 @@ async fn answer(
     *response.status_mut() = status;
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
+    if handle.drain().is_some() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response)
 }
 

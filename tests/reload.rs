@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use support::http::{self, Connection};
 use support::load::{self, Load, Manner};
-use support::pool::node_pool;
+use support::pool::{demo_pool, node_pool};
 use support::{
     Builder, Finished, PATIENCE, Status, Tenfold, Worker, free_port, processes, wait_until,
 };
@@ -180,6 +180,11 @@ fn renewals_of_rust_workers_in_request_mode_lose_no_request() {
     let listen = format!("127.0.0.1:{port}");
     let flags = ["--mode", "request", "--workers", "4", "--listen", &listen];
     check_renewals((Tenfold::builder().subcommand("demo").args(flags), port), 4);
+}
+
+#[test]
+fn renewals_of_rust_workers_in_connection_mode_lose_no_request() {
+    check_renewals(demo_pool(4), 4);
 }
 
 #[test]
