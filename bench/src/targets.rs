@@ -44,7 +44,7 @@ use Peer::{Cluster, Haproxy, HaproxyBare, HaproxyUnix, Tenfold, TenfoldConnectio
 const GOODPUT: &str = "goodput in the flood";
 const USERS: &str = "users served in time, in the flood";
 
-pub(crate) const TARGETS: [Target; 24] = [
+pub(crate) const TARGETS: [Target; 25] = [
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, Haproxy)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, HaproxyBare)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.0, HaproxyUnix)),
@@ -66,6 +66,7 @@ pub(crate) const TARGETS: [Target; 24] = [
         RatioAtMost(1.0, Cluster),
     ),
     target(["memory", "1500", "worker memory"], Tenfold, RatioAtMost(1.1, Haproxy)),
+    target(["memory", "1500", "worker memory"], Tenfold, RatioAtMost(1.1, HaproxyUnix)),
     target(["memory", "1500", "rate"], Tenfold, RatioAtLeast(0.95, Haproxy)),
     target(["flood", "10x", GOODPUT], Tenfold, AtLeast(0.95)),
     target(["flood", "60x", GOODPUT], Tenfold, AtLeast(0.9)),

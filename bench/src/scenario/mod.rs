@@ -60,7 +60,7 @@ impl Scenario {
     pub(crate) fn lasts(self) -> Lasts {
         let (once, per_round) = match self {
             Self::Hello => (60, 34),
-            Self::Tail => (20, 56),
+            Self::Tail => (20, 52),
             Self::KeepaliveSkew => (8, 12),
             Self::Memory => (0, 40),
             Self::Flood => (0, 52),
