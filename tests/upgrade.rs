@@ -38,8 +38,21 @@ fn rounds() -> u32 {
 }
 
 #[test]
-fn upgrades_under_load_lose_no_request_and_leave_nothing_behind() {
-    let (builder, port) = request_pool("http.js", 4);
+fn upgrades_of_node_workers_under_load_lose_no_request_and_leave_nothing_behind() {
+    check_upgrades(request_pool("http.js", 4));
+}
+
+#[test]
+fn upgrades_of_rust_workers_under_load_lose_no_request_and_leave_nothing_behind() {
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let flags = ["--mode", "request", "--workers", "4", "--listen", &listen];
+    check_upgrades((Tenfold::builder().subcommand("demo").args(flags), port));
+}
+
+/// Four workers in request mode, upgraded under load.
+#[track_caller]
+fn check_upgrades((builder, port): (Builder, u16)) {
     let tenfold = builder.start();
     let first = tenfold.wait_ready(4).pid;
     let before = (processes::counters(first), tenfold.tree().len());
@@ -47,6 +60,7 @@ fn upgrades_under_load_lose_no_request_and_leave_nothing_behind() {
     let mut last = first;
     for _ in 0..rounds() {
         last = upgrade(&tenfold, 4).pid;
+        load.wait_for(20);
     }
     let asked = load.end(20 * rounds());
     println!("{asked} requests over {} upgrades", rounds());

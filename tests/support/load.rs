@@ -62,6 +62,15 @@ impl Load {
         Self { stop, asked, clients }
     }
 
+    /// Waits until that many more requests have had their answers, good or bad.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, more: u32) {
+        let wanted = self.asked.load(Ordering::Relaxed) + more;
+        super::wait_until(super::PATIENCE, "more requests", || {
+            (self.asked.load(Ordering::Relaxed) >= wanted).then_some(())
+        });
+    }
+
     /// Ends it; the number of requests. Panics if one had no good answer, or hardly any was made.
     #[track_caller]
     pub(crate) fn end(self, at_least: u32) -> u32 {
