@@ -117,7 +117,11 @@ fn events_may_be_silent_for_longer_than_any_other_response() {
 #[test]
 fn idle_connection_is_closed_after_keep_alive() {
     let (_tenfold, port) = exchange_with(|it| it.args(["--set", "timeouts.keep_alive=1s"]));
-    let mut client = connect(port);
-    assert_eq!(client.get("/").expect("an answer").status, 200);
-    assert_eq!(client.receive_rest().expect("an orderly end"), b"");
+    let mut patient = connect(port);
+    let asked = patient.get("/patient?seconds=600").expect("an answer");
+    assert_eq!(asked.status, 200);
+    let mut brief = connect(port);
+    assert_eq!(brief.get("/patient?seconds=1").expect("an answer").status, 200);
+    assert_eq!(brief.receive_rest().expect("an orderly end"), b"");
+    assert_eq!(patient.get("/").expect("it is still open").status, 200);
 }

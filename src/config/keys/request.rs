@@ -45,7 +45,8 @@ pub(super) const KEYS: [Key; 23] = [
     key(
         "timeouts.keep_alive",
         "How long a client's connection may stay without a request. A balancer that reuses one\n\
-         just then answers 502: 75s is above the 60s of ALB and ingress-nginx; Google's need 620s.",
+         just then answers 502: 75s is above the 60s of ALB and ingress-nginx; Google's is 620s.\n\
+         Never shorter than the app's own, as it says in Keep-Alive (Node: keepAliveTimeout).",
         "duration, 1s to 1day",
         Default("\"75s\""),
         Reload,

@@ -398,9 +398,12 @@ async fn tunnelled(
     Attempt::Tunnelled { bytes: opened.await.unwrap_or(0) }
 }
 
-/// How long the worker says that it keeps an idle connection.
+/// Nobody means to keep an idle connection for longer, and a client is kept for as long.
+const HINT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long the worker says that it keeps an idle connection; at most a day.
 fn keep_alive_hint(head: &ResponseHead) -> Option<Duration> {
     let value = std::str::from_utf8(head.fields().get("keep-alive")?).ok()?;
     let timeout = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
-    timeout.trim().parse().ok().map(Duration::from_secs)
+    timeout.trim().parse().ok().map(|seconds| Duration::from_secs(seconds).min(HINT_MAX))
 }

@@ -48,6 +48,9 @@ pub(super) struct Client {
     pub(super) peer: Option<SocketAddr>,
     /// The same as workers are told; nothing for a client without address.
     pub(super) peer_line: Vec<u8>,
+    /// How long the app says that it keeps an idle connection: what its owner has set there for a
+    /// balancer in front holds for ours too.
+    pub(super) app_patience: Duration,
     /// Tells it, while it is idle, to make room for another.
     evicted: Rc<Notify>,
 }
@@ -133,6 +136,7 @@ async fn meet(front: &Front, arrival: Arrival) -> Option<(Client, OpenClient)> {
         server,
         peer,
         peer_line: Vec::new(),
+        app_patience: Duration::ZERO,
         evicted: Rc::new(Notify::new()),
     };
     match proxied {
@@ -164,7 +168,8 @@ async fn requests(front: &Front, mut client: Client, mut begun: Instant) {
         match Box::pin(exchange::run(front, &mut client, begun)).await {
             After::KeepAlive => {
                 let latest = front.latest();
-                patience = latest.as_deref().unwrap_or(front).settings.timeouts.keep_alive;
+                let ours = latest.as_deref().unwrap_or(front).settings.timeouts.keep_alive;
+                patience = ours.max(client.app_patience);
             }
             After::Close => return client.linger(front).await,
             After::Gone => return,

@@ -370,6 +370,7 @@ async fn finish(
 ) -> After {
     let Answered { status, rest, upstream, after, bytes } = answered;
     if let Some((upstream, hint)) = upstream {
+        client.app_patience = hint.unwrap_or_default();
         front.put_back(clock::now(), upstream, hint);
     }
     let taken = rest.finish(&client.stream, front.settings.timeouts.response_idle).await;
