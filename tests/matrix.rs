@@ -2,7 +2,8 @@
 //!
 //! `cargo test --test matrix -- express` runs the cells with that word in their name, such as
 //! `node22::npm_start::express`. A cell that cannot be is listed as ignored, with its reason. What
-//! settings change (`connection_mode`, `no_preload`) is tried on one older major and the newest.
+//! settings change (`connection_mode`, `no_preload`) is tried on one older major and the newest,
+//! and so is what npm changes, but for the simplest app; `MATRIX=full` tries npm everywhere.
 
 mod support;
 
@@ -30,15 +31,20 @@ fn main() -> std::process::ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// Where the columns that change settings are tried.
+/// Where the columns that change settings, or the way an app is started, are tried.
 const MAJORS_OF_SETTINGS: [u32; 2] = [20, 26];
+
+/// A third of all cells is npm's, and npm is the same for all: time that other tests need.
+fn npm_starts(app: &App, major: u32) -> bool {
+    let is_full = || std::env::var_os("MATRIX").is_some_and(|value| value == "full");
+    MAJORS_OF_SETTINGS.contains(&major) || app.name == "http" || is_full()
+}
 
 fn cells() -> Vec<Cell> {
     let mut cells = Vec::new();
     for major in MAJORS {
-        for column in [Column::Direct, Column::NpmStart] {
-            cells.extend(column_of(column, major, |_| true));
-        }
+        cells.extend(column_of(Column::Direct, major, |_| true));
+        cells.extend(column_of(Column::NpmStart, major, |app| npm_starts(app, major)));
     }
     for major in MAJORS_OF_SETTINGS {
         cells.extend(column_of(Column::ConnectionMode, major, App::is_plain_http));
@@ -49,7 +55,7 @@ fn cells() -> Vec<Cell> {
     cells
 }
 
-fn column_of(column: Column, major: u32, of: fn(&App) -> bool) -> impl Iterator<Item = Cell> {
+fn column_of(column: Column, major: u32, of: impl Fn(&App) -> bool) -> impl Iterator<Item = Cell> {
     let apps = apps::NODE.iter().filter(move |app| of(app));
     apps.map(move |app| Cell { app, column, runtime: Runtime::Node(major) })
 }
