@@ -34,7 +34,9 @@ pub(in crate::dispatch) struct Successor {
 }
 
 impl Successor {
-    /// Moves one idle client. Where it cannot be moved, its connection is closed.
+    /// Moves one idle client. Where it cannot be moved, its connection is closed. A new master that
+    /// does not take it is waited for no longer than the old one's stop may last: that ends every
+    /// client's task.
     pub(in crate::dispatch) async fn take(
         &self,
         listener: ListenerId,

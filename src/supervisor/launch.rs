@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::guardian::{INSTANCE_VARIABLE, WORKER_VARIABLE};
 use crate::config::placeholder::{self, Values};
 use crate::config::{Config, WorkerOutput};
 use crate::link::orders::{Expects, Upstream};
@@ -230,8 +231,8 @@ impl Launcher {
         };
         set("TENFOLD_SLOT", which.slot.to_string().into());
         set("TENFOLD_WORKERS", which.pool.to_string().into());
-        set("TENFOLD_WORKER", which.worker.to_string().into());
-        set("TENFOLD_INSTANCE", self.instance.clone().into());
+        set(WORKER_VARIABLE, which.worker.to_string().into());
+        set(INSTANCE_VARIABLE, self.instance.clone().into());
         set("TENFOLD_MASTER", std::process::id().to_string().into());
         set("NODE_APP_INSTANCE", which.slot.to_string().into());
         match self.expects {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::sync::mpsc;
 
+use super::guardian::{INSTANCE_VARIABLE, WORKER_VARIABLE};
 use super::readiness::Sign;
 use crate::policy::WorkerId;
 use crate::sys::notify::{self, Sender};
@@ -90,7 +91,7 @@ impl Speaker {
             value.is_ok_and(|value| value.is_some_and(|value| value == *wanted))
         };
         is_trusted
-            && says("TENFOLD_WORKER", &self.worker.to_string())
-            && says("TENFOLD_INSTANCE", &self.instance)
+            && says(WORKER_VARIABLE, &self.worker.to_string())
+            && says(INSTANCE_VARIABLE, &self.instance)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::announce::millis;
 use super::{Announced, Supervisor};
 use crate::policy::{QuotaPeriods, QuotaWatch};
 use crate::sys::{limits, usage};
@@ -50,7 +51,7 @@ impl Supervisor {
         };
         if let Some(window) = self.quota.watch.sample(now, counts) {
             let percent = 100 * window.throttled / window.all.max(1);
-            let stopped_ms = u64::try_from(window.stopped.as_millis()).unwrap_or(u64::MAX);
+            let stopped_ms = millis(window.stopped);
             let (workers, cpus) = (self.parts.fleet.count(), limits::cgroup().cpus);
             tracing::warn!(
                 throttled_percent = percent,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::Supervisor;
+use super::announce::millis;
 use super::events::Transition;
 use super::launch::Launcher;
 use crate::clock;
@@ -179,7 +180,7 @@ impl Supervisor {
         match outcome {
             ReloadOutcome::Done { generation } => {
                 let (before, count) = (running.other.count, self.parts.terms.count);
-                let took_ms = millis(since);
+                let took_ms = millis(clock::now().duration_since(since));
                 let (outcome, generation) = ("done".to_owned(), generation.0);
                 self.announce(&Transition::ReloadDone { generation, took_ms });
                 let (reason, last_output) = (None, None);
@@ -289,7 +290,7 @@ impl Supervisor {
 
     fn failed(&self, since: Instant, reason: String, last_output: Option<String>) -> ReloadStatus {
         let generation = self.parts.fleet.generation().0;
-        let took_ms = millis(since);
+        let took_ms = millis(clock::now().duration_since(since));
         self.announce(&Transition::ReloadFailed {
             generation,
             took_ms,
@@ -316,8 +317,4 @@ impl Supervisor {
             self.begin_reload(waiters);
         }
     }
-}
-
-fn millis(since: Instant) -> u64 {
-    u64::try_from(clock::now().duration_since(since).as_millis()).unwrap_or(u64::MAX)
 }
