@@ -72,6 +72,13 @@ impl Plan {
             .env("APP_PORT", &port.to_string())
     }
 
+    /// As many workers instead of two.
+    pub(crate) fn workers(mut self, count: usize) -> Self {
+        let at = self.words.iter().position(|word| word == "-n").expect("it has a pool");
+        self.words[at + 1] = count.to_string();
+        self
+    }
+
     /// Adds a file or directory of the host, read-only.
     pub(crate) fn mount(mut self, source: &Path, destination: &str) -> Self {
         self.mounts.push(json!({
@@ -110,10 +117,19 @@ impl Plan {
     }
 
     /// A quota of so many CPUs, and the files that tell of it.
-    pub(crate) fn cpus(mut self, cpus: f64) -> Self {
+    pub(crate) fn cpus(self, cpus: f64) -> Self {
         const PERIOD_US: f64 = 100_000.0;
         let quota = (cpus * PERIOD_US) as u64;
-        self.resources = json!({"cpu": {"period": PERIOD_US as u64, "quota": quota}});
+        self.bounded(json!({"cpu": {"period": PERIOD_US as u64, "quota": quota}}))
+    }
+
+    /// So many bytes of memory, no swap, and the files that tell of it.
+    pub(crate) fn memory(self, bytes: u64) -> Self {
+        self.bounded(json!({"memory": {"limit": bytes, "swap": bytes}}))
+    }
+
+    fn bounded(mut self, resources: Value) -> Self {
+        self.resources = resources;
         let options = ["nosuid", "noexec", "nodev", "ro"];
         self.mounts.push(json!({
             "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",

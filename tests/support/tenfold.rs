@@ -21,6 +21,12 @@ use super::{PATIENCE, http, processes, try_until};
 /// master keeps from its workers.
 pub(super) const MARK: &str = "TEST_TREE";
 
+/// The commands that ask a running master, apart from `health`, which can do without an instance.
+const ASKING: [&str; 10] = [
+    "status", "requests", "events", "scale", "reload", "recycle", "drain", "signal", "stop",
+    "upgrade",
+];
+
 /// A running tenfold. Dropping it kills every process that it started, wherever that went.
 pub(crate) struct Tenfold {
     child: Child,
@@ -102,6 +108,12 @@ impl Tenfold {
     fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenfold"));
         command.args(args).env_clear();
+        // Root sees the instances of all users, also those that no test started.
+        let mut words = command.get_args();
+        let asks = words.next().is_some_and(|word| ASKING.iter().any(|known| word == *known));
+        if asks && !words.any(|word| word == "--name") {
+            command.args(["--name", &self.name]);
+        }
         command.env("XDG_RUNTIME_DIR", self.dir.path().join("run")).env(MARK, &self.mark);
         command
     }
@@ -121,8 +133,9 @@ impl Tenfold {
     ) -> Status {
         let mut last = None;
         let found = try_until(bound, || {
-            // Looked at before asking: a master that ends in between is found out next time.
-            let alive = processes::is_alive(self.pid());
+            // Looked at before asking: a master that ends in between is found out next time. After
+            // an upgrade it is another process of the tree.
+            let alive = processes::is_alive(self.pid()) || !self.tree().is_empty();
             let status = self.status();
             let found = status.as_ref().ok().filter(|status| wanted(status)).cloned();
             last = Some(status);
