@@ -44,13 +44,13 @@ use link::orders::{ORDERS_MAX, Tuning};
 use logs::{LogHandle, Logs};
 use open::{Opened, Sockets};
 use policy::{
-    Balance, Fleet, FleetSettings, Generation, Proof, ReloadSettings, StopTimes, StormSettings,
-    WorkerBounds,
+    Balance, Fleet, FleetSettings, Generation, Health, Proof, ReloadSettings, StopTimes,
+    StormSettings, WorkerBounds,
 };
 pub use renewal::Origin;
 use supervisor::events::Events;
 use supervisor::request::REQUESTS_MAX;
-use supervisor::{Charge, Ending, Estate, Parts, Signals, Supervisor, Systemd, Terminal};
+use supervisor::{Charge, Ending, Estate, Parts, Renew, Signals, Supervisor, Systemd, Terminal};
 
 /// How the process ends; the one mapping to exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,8 @@ fn run_logged(
     let balance = Arc::new(Mutex::new(Balance::new()));
     let (orders, orders_out) = mpsc::channel(ORDERS_MAX);
     let (reports_in, reports) = mpsc::channel(ORDERS_MAX);
-    let settings = dispatch_settings(config, &host, bound);
+    let (health, seen) = watch::channel(Health::before(host.count.get().into()));
+    let settings = dispatch_settings(config, &host, bound, seen);
     let settings = DispatchSettings { accepting, inherited, clients, ..settings };
     let charged = charge.subscribe();
     let (recorder, counts) = metrics::requests(&dispatch::reason_codes(), &dispatch::RETRY_CODES);
@@ -136,10 +137,7 @@ fn run_logged(
         launchers: BTreeMap::from([(Generation(1), host.launcher(config)?)]),
         instance: host.instance().to_owned(),
         terms: renewal::terms(config.clone(), &host),
-        renew: {
-            let host = Rc::clone(&host);
-            Box::new(move |running| renewal::renew(&origin, &host, running))
-        },
+        renew: renewal(origin, Rc::clone(&host)),
         guardian: host.guardian()?,
         logs: logs.clone(),
         events: Events::new(),
@@ -151,6 +149,7 @@ fn run_logged(
         hang_times: config.workers.health.hang_times(),
         recycling: config.workers.health.recycling(host.seed),
         terminal: terminal(),
+        health,
         admin: admin.as_ref().map(AdminListener::url),
         systemd: systemd(started),
         estate: estate(&host, (control.as_ref(), admin.as_ref()), charge)?,
@@ -166,6 +165,11 @@ fn run_logged(
     };
     let ending = run_control(parts, reports, &entrances, settings, wires)?;
     Ok(explain(config, &ending))
+}
+
+/// What reads the configuration again.
+fn renewal(origin: Origin, host: Rc<host::Host>) -> Renew {
+    Box::new(move |running| renewal::renew(&origin, &host, running))
 }
 
 /// Runs control on this thread, which stays alive as long as the master: it is the one that forks,
@@ -260,7 +264,12 @@ fn start_logs(config: &Config) -> anyhow::Result<(Logs, LogHandle)> {
     Ok((logs, handle))
 }
 
-fn dispatch_settings(config: &Config, host: &host::Host, bound: Sockets) -> DispatchSettings {
+fn dispatch_settings(
+    config: &Config,
+    host: &host::Host,
+    bound: Sockets,
+    health: watch::Receiver<Health>,
+) -> DispatchSettings {
     let Tuning { bounds, requests, connections, idle, rules } = tuning(config, host);
     DispatchSettings {
         listeners: config.listen.clone(),
@@ -270,6 +279,7 @@ fn dispatch_settings(config: &Config, host: &host::Host, bound: Sockets) -> Disp
         front: FrontSettings {
             request: rules.as_ref().clone(),
             ejection: config.workers.health.ejection(),
+            health,
             max_clients: MaxClients::Auto.resolve(host.nofile),
             seed: host.seed,
         },

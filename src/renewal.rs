@@ -104,6 +104,7 @@ mod tests {
             ("log=json", Change::Restart),
             ("timeouts.connect=3s", Change::Reload),
             ("limits.head_fields=50", Change::Reload),
+            ("headers.forwarded=true", Change::Reload),
             ("headers.via=true", Change::Reload),
             ("sticky=off", Change::Reload),
             ("poison=off", Change::Reload),

@@ -1,8 +1,7 @@
 //! Answers probes: lives it, has it started, should it get traffic.
 //!
 //! Liveness depends on the master alone: killing it because its workers are busy would make an
-//! overload an outage. Readiness does not depend on load either: a pod that sheds is still the best
-//! place for what it can serve.
+//! overload an outage. The other two are for policy to judge.
 
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use axum::routing::get;
 
 use super::Sources;
 use crate::clock;
-use crate::supervisor::request::{Health, Request, Startup, Stop};
+use crate::policy::Diagnosis;
+use crate::supervisor::request::Request;
 
 /// The reactor goes round every second; ten without is a thread that hangs, not one that is busy.
 const PULSE_MAX: Duration = Duration::from_secs(10);
@@ -36,11 +36,11 @@ async fn live(State(sources): State<Sources>) -> Result<Answer, StatusCode> {
 }
 
 async fn ready(State(sources): State<Sources>) -> Result<Answer, StatusCode> {
-    sources.ask(Request::Health).await.map(judge_readiness)
+    sources.ask(Request::Health).await.map(|health| said(health.readiness()))
 }
 
 async fn started(State(sources): State<Sources>) -> Result<Answer, StatusCode> {
-    sources.ask(Request::Health).await.map(judge_start)
+    sources.ask(Request::Health).await.map(|health| said(health.start()))
 }
 
 fn judge_life(pulse_age: Duration) -> Answer {
@@ -52,57 +52,16 @@ fn judge_life(pulse_age: Duration) -> Answer {
     }
 }
 
-fn judge_readiness(health: Health) -> Answer {
-    let Health { startup, stop, ready, wanted } = health;
-    match (stop, startup) {
-        (Stop::Begun, _) => unavailable("stopping", health),
-        (Stop::No, Startup::Pending) => unavailable("starting", health),
-        (Stop::No, Startup::Done) if ready == 0 => unavailable("ready", health),
-        (Stop::No, Startup::Done) => (StatusCode::OK, format!("ready {ready}/{wanted}\n")),
+fn said(diagnosis: Diagnosis) -> Answer {
+    match diagnosis {
+        Diagnosis::Well(text) => (StatusCode::OK, text + "\n"),
+        Diagnosis::Unwell(text) => (StatusCode::SERVICE_UNAVAILABLE, text + "\n"),
     }
-}
-
-fn judge_start(health: Health) -> Answer {
-    let Health { startup, ready, wanted, .. } = health;
-    match startup {
-        Startup::Pending => unavailable("starting", health),
-        Startup::Done => (StatusCode::OK, format!("ready {ready}/{wanted}\n")),
-    }
-}
-
-fn unavailable(word: &str, Health { ready, wanted, .. }: Health) -> Answer {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{word} {ready}/{wanted}\n"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn health(startup: Startup, stop: Stop, ready: usize) -> Health {
-        Health { startup, stop, ready, wanted: 10 }
-    }
-
-    #[test]
-    fn readiness_needs_a_start_a_ready_worker_and_no_stop() {
-        for (startup, stop, workers, code, body) in [
-            (Startup::Pending, Stop::No, 0, 503, "starting 0/10\n"),
-            (Startup::Pending, Stop::No, 4, 503, "starting 4/10\n"),
-            (Startup::Done, Stop::No, 1, 200, "ready 1/10\n"),
-            (Startup::Done, Stop::No, 0, 503, "ready 0/10\n"),
-            (Startup::Done, Stop::Begun, 10, 503, "stopping 10/10\n"),
-        ] {
-            let (status, text) = judge_readiness(health(startup, stop, workers));
-            assert_eq!((status.as_u16(), text.as_str()), (code, body));
-        }
-    }
-
-    #[test]
-    fn a_start_stays_done_whatever_becomes_of_the_workers() {
-        let (status, text) = judge_start(health(Startup::Done, Stop::Begun, 0));
-        assert_eq!((status.as_u16(), text.as_str()), (200, "ready 0/10\n"));
-        let (status, _) = judge_start(health(Startup::Pending, Stop::No, 4));
-        assert_eq!(status.as_u16(), 503);
-    }
 
     #[test]
     fn a_reactor_that_hangs_is_not_alive() {

@@ -158,6 +158,8 @@ pub struct ShedAnswer {
 pub struct Headers {
     /// `Server-Timing: queue;dur=…, app;dur=…` in responses.
     pub server_timing: bool,
+    /// `Forwarded` (RFC 7239) in requests, beside `X-Forwarded-*`.
+    pub forwarded: bool,
     /// `Via`, both ways.
     pub via: bool,
     /// `Proxy-Status` (RFC 9209) in our own answers.

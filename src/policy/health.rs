@@ -8,6 +8,7 @@ mod ejection;
 mod heartbeat;
 mod poison;
 mod ramp;
+mod readiness;
 mod recycle;
 mod throttle;
 
@@ -16,6 +17,7 @@ pub use ejection::{EjectionSettings, Ejections};
 pub use heartbeat::{Finding, HangTimes, Heartbeats, Sign};
 pub use poison::{RequestKey, Suspects};
 pub use ramp::ramped;
+pub use readiness::{Diagnosis, Health, Startup, Stop};
 pub use recycle::{
     Flow, MemorySoft, PoolVitals, Recycle, RecycleSettings, Recycling, Turnover, Vitals,
 };

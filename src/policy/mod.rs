@@ -22,9 +22,10 @@ pub use fleet::{
     StopKind, StopStep, StopTimes, StormSettings, Surge, Verdict, Why, WorkerExit, WorkerLife,
 };
 pub use health::{
-    CrashKind, EjectionSettings, Ejections, Finding, Flow, HangTimes, Heartbeats, LastSeen,
-    MemorySoft, Past, PoolVitals, QuotaPeriods, QuotaWatch, Recycle, RecycleSettings, Recycling,
-    RequestKey, Sign, Suspects, Turnover, Vitals, ramped,
+    CrashKind, Diagnosis, EjectionSettings, Ejections, Finding, Flow, HangTimes, Health,
+    Heartbeats, LastSeen, MemorySoft, Past, PoolVitals, QuotaPeriods, QuotaWatch, Recycle,
+    RecycleSettings, Recycling, RequestKey, Sign, Startup, Stop, Suspects, Turnover, Vitals,
+    ramped,
 };
 pub use ids::{Generation, ListenerId, Slot, Ticket, WorkerId};
 pub use queue::QueueBounds;

@@ -4,11 +4,10 @@ use std::num::NonZeroU16;
 
 use super::events::Transition;
 use super::health::PageBeats;
-use super::request::Startup;
 use super::{Announced, Bypass, Supervisor, announce};
 use crate::clock;
 use crate::link::orders::Report;
-use crate::policy::{Event, Past, StopKind};
+use crate::policy::{Event, Past, Startup, StopKind};
 
 impl Supervisor {
     pub(super) fn heard(&mut self, report: Report) {

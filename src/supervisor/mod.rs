@@ -36,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::{self, Pulse};
@@ -45,7 +45,7 @@ use crate::logs::LogHandle;
 use crate::metrics::Reader;
 use crate::policy::{
     Balance, Event, Finish, Fleet, Generation, HangTimes, LastSeen, ListenerId, Past,
-    RecycleSettings, Slot, StopKind, Verdict, WorkerExit, WorkerId,
+    RecycleSettings, Slot, Startup, StopKind, Verdict, WorkerExit, WorkerId,
 };
 use crate::sys::child::{self, Child, Ended};
 use crate::sys::load::LoadPage;
@@ -61,8 +61,9 @@ use quota::Quota;
 use readiness::{Sign, Watched};
 use recycle::Lives;
 use recycles::Recycles;
-use reload::{Reloads, Renew, Terms};
-use request::{Request, Startup};
+pub(crate) use reload::Renew;
+use reload::{Reloads, Terms};
+use request::Request;
 use restarts::Restarts;
 pub(crate) use signals::Signals;
 use signals::Told;
@@ -100,6 +101,8 @@ pub(crate) struct Parts {
     /// When one that could go on is replaced.
     pub(crate) recycling: RecycleSettings,
     pub(crate) terminal: Terminal,
+    /// What probes at the public listeners are told from.
+    pub(crate) health: watch::Sender<crate::policy::Health>,
     /// Where the admin listener is.
     pub(crate) admin: Option<String>,
     /// Who started us and wants to be told.
@@ -266,6 +269,7 @@ impl Supervisor {
         self.on(Event::Begin);
         while self.finish.is_none() {
             let now = clock::now();
+            self.publish_health();
             self.tell_systemd(now);
             let due = self.deadline(now);
             tokio::select! {

@@ -15,7 +15,7 @@ use super::restarts::Restarts;
 use crate::link::orders::Fetched;
 use crate::logs::Dropped;
 use crate::metrics::InFlight;
-use crate::policy::{Slot, StopKind, Tally, WorkerId};
+use crate::policy::{Health, Slot, StopKind, Tally, WorkerId};
 
 /// The most requests under way: one for each of 64 connections of the admin listener, and as many
 /// for the handful of people at the control socket.
@@ -75,31 +75,6 @@ pub enum Slots {
     All,
     /// This one.
     One(u16),
-}
-
-/// Whether the pool serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Health {
-    pub(crate) startup: Startup,
-    pub(crate) stop: Stop,
-    /// Workers that serve now.
-    pub(crate) ready: usize,
-    /// Slots.
-    pub(crate) wanted: usize,
-}
-
-/// Whether `health.ready_min` workers were ready at once, once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Startup {
-    Pending,
-    Done,
-}
-
-/// Whether the pool is on its way out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    No,
-    Begun,
 }
 
 /// What control and dispatch know, for the metrics.

@@ -7,15 +7,15 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::request::{
-    AppAsked, CrashStatus, Facts, Health, ListenerStatus, QueueStatus, Request, RequestsAsked,
-    Status, Stop, Totals, WorkerStatus,
+    AppAsked, CrashStatus, Facts, ListenerStatus, QueueStatus, Request, RequestsAsked, Status,
+    Totals, WorkerStatus,
 };
 use super::{Process, Supervisor, memory};
 use crate::clock;
 use crate::link::orders::{Accepts, Order};
 use crate::policy::{
-    Event, ListenerView, LiveWorker, Phase, Slot, SlotState, SlotView, Stalled, Standing, Tally,
-    WorkerLife, WorkerView,
+    Event, Health, ListenerView, LiveWorker, Phase, Slot, SlotState, SlotView, Stalled, Standing,
+    Stop, Tally, WorkerLife, WorkerView,
 };
 
 impl Supervisor {
@@ -46,6 +46,12 @@ impl Supervisor {
             Request::Events(reply) => drop(reply.send(self.subscribe())),
             Request::FetchApp(path, reply) => drop(reply.send(self.ask_apps(&path))),
         }
+    }
+
+    /// Lets dispatch know, which answers probes at the public listeners.
+    pub(super) fn publish_health(&self) {
+        let health = self.health();
+        self.parts.health.send_if_modified(|known| std::mem::replace(known, health) != health);
     }
 
     fn health(&self) -> Health {

@@ -7,10 +7,9 @@ use std::ffi::OsString;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::request::Startup;
 use super::{Charge, Supervisor};
 use crate::clock;
-use crate::policy::{Phase, StopStep};
+use crate::policy::{Phase, Startup, StopStep};
 use crate::sys::notify::Manager;
 
 /// How much longer than its own bounds the manager shall wait, each time it is told. Ours

@@ -135,6 +135,7 @@ fn every_key_has_a_bound_or_a_set_of_words() {
         ("shed.retry_after_max=2h", "shed.retry_after_max: 2h is above 1h"),
         ("headers.server_timing=1", "headers.server_timing: \"1\" is not true or false"),
         ("headers.request_id=1", "headers.request_id: \"1\" is not true or false"),
+        ("headers.forwarded=1", "headers.forwarded: \"1\" is not true or false"),
         ("headers.via=1", "headers.via: \"1\" is not true or false"),
         ("headers.proxy_status=1", "headers.proxy_status: \"1\" is not true or false"),
         ("health.public=healthz", "health.public: \"healthz\" does not begin with /"),

@@ -1,5 +1,9 @@
 //! What a worker is told of who asks, and what of it may come from the client.
 
+use std::net::{Ipv6Addr, SocketAddr};
+
+use super::support::http::{Address, Connection};
+use super::support::{Tenfold, free_port};
 use super::{Echo, echo, exchange, exchange_with};
 
 const CLAIMS: &str = "GET /echo HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\
@@ -45,4 +49,68 @@ fn what_others_claim_is_replaced() {
             ("X-Request-Id", &[id.as_str()]),
         ],
     );
+}
+
+const FORWARDED: &str = "GET /echo HTTP/1.1\r\nHost: shop.example:8080\r\n\
+    Forwarded: for=192.0.2.7;proto=https, for=\"[2001:db8::7]\"\r\n\
+    forwarded: for=_hidden\r\n\r\n";
+
+/// The app, at an address of each kind: two of TCP and a path.
+#[track_caller]
+fn everywhere(flags: &[&str]) -> (Tenfold, [Address; 3]) {
+    let port = free_port();
+    let (tenfold, _) = exchange_with(|it| {
+        let path = it.dir().join("front.sock").display().to_string();
+        let listen = [format!("[::]:{port}"), format!("unix:{path}")];
+        let flags = flags.iter().flat_map(|set| ["--set", set]);
+        it.args(listen.iter().flat_map(|at| ["--listen", at])).args(flags)
+    });
+    let path = tenfold.dir().join("front.sock");
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    (tenfold, [Address::from(port), Address::Tcp(v6), Address::Unix(path)])
+}
+
+/// What the app gets of `Forwarded`, from a client at each address.
+#[track_caller]
+fn forwarded(addresses: [Address; 3]) -> [Vec<String>; 3] {
+    addresses.map(|address| {
+        let mut connection = Connection::open(address).expect("it listens");
+        connection.send(FORWARDED.as_bytes()).expect("room");
+        let echo: Echo = connection.receive().expect("an answer").json().expect("an echo");
+        let its = echo.raw_headers.chunks_exact(2);
+        let its = its.filter(|field| field[0].eq_ignore_ascii_case("forwarded"));
+        its.map(|field| field[1].clone()).collect()
+    })
+}
+
+#[test]
+fn forwarded_names_each_hop_where_it_is_asked_for() {
+    let (_tenfold, addresses) = everywhere(&["headers.forwarded=true"]);
+    let before = "for=192.0.2.7;proto=https, for=\"[2001:db8::7]\", for=_hidden, ";
+    let ours = "host=\"shop.example:8080\";proto=http";
+    let hop = |name: &str| vec![format!("{before}for={name};{ours}")];
+    assert_eq!(forwarded(addresses), [hop("127.0.0.1"), hop("\"[::1]\""), hop("unknown")]);
+}
+
+#[test]
+fn forwarded_of_others_is_replaced_where_it_is_asked_for() {
+    let flags = ["headers.forwarded=true", "trusted_proxies=[\"198.51.100.0/24\"]"];
+    let (_tenfold, [v4, v6, path]) = everywhere(&flags);
+    let hop = |name: &str| vec![format!("for={name};host=\"shop.example:8080\";proto=http")];
+    let [v4, v6, unix] = forwarded([v4, v6, path]);
+    assert_eq!((v4, v6), (hop("127.0.0.1"), hop("\"[::1]\"")));
+    // Who may connect to a path, its file decides: such a peer is trusted.
+    assert!(
+        unix[0].starts_with("for=192.0.2.7;") && unix[0].contains(", for=unknown;"),
+        "{unix:?}"
+    );
+}
+
+#[test]
+fn forwarded_is_left_to_trusted_peers_where_it_is_not_asked_for() {
+    let (_tenfold, [v4, v6, path]) = everywhere(&["trusted_proxies=[\"::1\"]"]);
+    let [v4, v6, unix] = forwarded([v4, v6, path]);
+    assert_eq!(v4, [""; 0]);
+    assert_eq!(v6, ["for=192.0.2.7;proto=https, for=\"[2001:db8::7]\"", "for=_hidden"]);
+    assert_eq!(unix, v6);
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::support::crowd::Crowd;
 use super::support::pool::request_pool;
-use super::support::{PATIENCE, Tenfold};
+use super::support::{PATIENCE, Tenfold, http, wait_until};
 use super::{Connection, connect, exchange_with, seen, wait_idle, wait_in_flight};
 
 /// One worker that holds one request, which hangs, and a queue of two.
@@ -122,9 +122,25 @@ fn requests_wait_for_workers_that_take_fewer_connections_than_their_limit() {
 #[test]
 fn public_health_is_answered_while_every_worker_is_full() {
     let flags = ["--set", "health.public=[\"/healthz\"]"];
-    let (_tenfold, port, _held) = occupied("30s", &flags);
+    let (tenfold, port, _held) = occupied("30s", &flags);
     let mut probe = connect(port);
     for _ in 0..2 {
-        assert_eq!(probe.get("/healthz").expect("an answer").status, 200);
+        let answer = probe.get("/healthz").expect("an answer");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "ready 1/1\n"));
     }
+    // All who can be asked say the same.
+    let control = tenfold.control_socket();
+    for path in ["/readyz", "/startupz"] {
+        let answer = http::get(control.as_path(), path).expect("an answer");
+        assert_eq!((answer.status, answer.text().as_str()), (200, "ready 1/1\n"), "{path}");
+    }
+    for probe in ["ready", "startup"] {
+        let told = tenfold.cli(["health", probe]);
+        assert_eq!((told.code, told.stdout.as_str()), (Some(0), "ready 1/1\n"), "{probe}");
+    }
+    assert_eq!(tenfold.cli(["scale", "2"]).code, Some(0));
+    tenfold.wait_ready(2);
+    wait_until(PATIENCE, "the news", || {
+        (probe.get("/healthz").expect("an answer").text() == "ready 2/2\n").then_some(())
+    });
 }

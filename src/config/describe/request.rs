@@ -66,6 +66,7 @@ fn times_and_sizes(config: &Config, key: &'static str) -> Option<String> {
         "limits.response_buffer_total" => size(limits.response_buffer_total),
         "headers.server_timing" => headers.server_timing.to_string(),
         "headers.request_id" => headers.request_id.to_string(),
+        "headers.forwarded" => headers.forwarded.to_string(),
         "headers.via" => headers.via.to_string(),
         "headers.proxy_status" => headers.proxy_status.to_string(),
         _ => unreachable!("{key} is in the table of keys and has a value here; a test says so"),

@@ -5,7 +5,7 @@ use super::Example::{Default, Unset};
 use super::{Key, key};
 
 /// In the order of the example file; keys of one table stand together.
-pub(super) const KEYS: [Key; 23] = [
+pub(super) const KEYS: [Key; 24] = [
     key(
         "timeouts.header_read",
         "A request's head must be whole this long after its first byte; else 408. 10s outlasts\n\
@@ -127,6 +127,14 @@ pub(super) const KEYS: [Key; 23] = [
         "Adds X-Request-Id, made here unless a trusted proxy sent one.",
         "true or false",
         Default("true"),
+        Reload,
+    ),
+    key(
+        "headers.forwarded",
+        "Adds Forwarded (RFC 7239) to requests, or appends to a trusted proxy's; else its own\n\
+         passes as it is.",
+        "true or false",
+        Default("false"),
         Reload,
     ),
     key("headers.via", "Adds Via, both ways.", "true or false", Default("false"), Reload),

@@ -44,6 +44,7 @@ impl Resolver<'_> {
             shed: self.shed(),
             headers: Headers {
                 server_timing: self.take("headers.server_timing", true, Value::boolean),
+                forwarded: self.take("headers.forwarded", false, Value::boolean),
                 via: self.take("headers.via", false, Value::boolean),
                 proxy_status: self.take("headers.proxy_status", false, Value::boolean),
                 request_id: self.take("headers.request_id", true, Value::boolean),

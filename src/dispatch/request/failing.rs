@@ -72,7 +72,7 @@ mod tests {
     use crate::config::Environment;
     use crate::dispatch::request::FrontSettings;
     use crate::dispatch::request::desk::Desk;
-    use crate::policy::{Balance, WorkerBounds};
+    use crate::policy::{Balance, Health, WorkerBounds};
 
     /// A front without reactor, and the balance of its desk.
     fn front() -> (Front, Arc<Mutex<Balance>>) {
@@ -87,6 +87,7 @@ mod tests {
             request: config.request.clone(),
             max_clients: NonZeroU32::MIN,
             ejection: config.workers.health.ejection(),
+            health: tokio::sync::watch::channel(Health::before(1)).1,
             seed: 1,
         };
         let balance = Arc::new(Mutex::new(Balance::new()));

@@ -32,7 +32,9 @@ use crate::http::{HeadLimits, RequestHead, TrustedPeers};
 use crate::link::orders::{Report, Upstream as Address};
 use crate::link::said::ServerKey;
 use crate::metrics::{self, Held, Holding, InFlightState, Recorder};
-use crate::policy::{EjectionSettings, Ejections, ListenerId, SplitMix64, Standing, WorkerId};
+use crate::policy::{
+    EjectionSettings, Ejections, Health, ListenerId, SplitMix64, Standing, WorkerId,
+};
 
 /// How much is read at once. A larger read saves system calls for pages of hundreds of KiB.
 pub(super) const SCRATCH: usize = 64 * 1024;
@@ -45,6 +47,8 @@ pub(crate) struct FrontSettings {
     pub(crate) max_clients: NonZeroU32,
     /// When a worker that fails gets nothing for a while.
     pub(crate) ejection: EjectionSettings,
+    /// What control knows of the pool.
+    pub(crate) health: watch::Receiver<Health>,
     pub(crate) seed: u64,
 }
 
@@ -70,6 +74,7 @@ pub(in crate::dispatch) struct Shared {
     /// The front that new requests are served by.
     pub(super) latest: RefCell<Weak<Front>>,
     max_clients: NonZeroU32,
+    pub(super) health: watch::Receiver<Health>,
     pub(super) desk: Rc<Desk>,
     pub(super) recorder: Rc<Recorder>,
     pub(super) pool: Pool,
@@ -170,10 +175,11 @@ impl Front {
         (reactor, reports): (Weak<RefCell<Reactor>>, mpsc::Sender<Report>),
     ) -> Self {
         let (desk, recorder) = shared;
-        let FrontSettings { request, max_clients, ejection, seed } = settings;
+        let FrontSettings { request, max_clients, ejection, health, seed } = settings;
         let shared = Rc::new(Shared {
             latest: RefCell::default(),
             max_clients,
+            health,
             desk,
             recorder,
             pool: Pool::default(),
@@ -367,12 +373,6 @@ impl Front {
     /// Counts an upgraded connection for as long as the result lives.
     pub(super) fn open_tunnel(&self) -> Holding {
         self.recorder.hold(Held::Upgrade)
-    }
-
-    /// Workers that serve.
-    pub(super) fn ready_workers(&self) -> usize {
-        let balance = self.desk.balance();
-        balance.workers().filter(|worker| worker.standing == Standing::Ready).count()
     }
 
     /// Does what is due every second.

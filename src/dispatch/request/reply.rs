@@ -11,12 +11,12 @@ use super::front::Front;
 use super::outcome::{Outcome, Reason};
 use super::proxy_status;
 use super::upload::ClientEnd;
-use crate::http::answer::Answer;
+use crate::http::answer::{Answer, Page, content_type};
 use crate::http::{
     Asked, Expectation, ForwardedField, Forwarding, Persistence, RequestHead, ResponseBody,
     ResponseForwarding, ResponseHead, Scheme, Timing, Trust, Upgrade, forward_request,
 };
-use crate::policy::Shed;
+use crate::policy::{Diagnosis, Shed};
 
 /// How we call ourselves in `Via`.
 const NAME: &str = "tenfold";
@@ -162,9 +162,14 @@ impl Front {
 
     /// Answers readiness on the public listener, without queue or lease.
     pub(super) async fn answer_health(&self, client: &mut Client, request: &Request) -> After {
-        let ready = self.ready_workers();
-        let (status, text) = if ready > 0 { (200, "ready") } else { (503, "not_ready") };
-        let mut answer = Answer::new(status, text);
+        let (status, text) = match self.health.borrow().readiness() {
+            Diagnosis::Well(text) => (200, text),
+            Diagnosis::Unwell(text) => (503, text),
+        };
+        let content_type = content_type("answer.txt").to_owned();
+        let page = Page { status: None, content_type, body: (text + "\n").into_bytes() };
+        let mut answer = Answer::new(status, "");
+        answer.page = Some(&page);
         answer.connection = self.persistence_of_answer(request);
         self.send(client, request.asked, &answer).await
     }
@@ -172,6 +177,7 @@ impl Front {
     /// Writes a request's head as a worker gets it.
     pub(super) fn forward(&self, head: &RequestHead, from: From<'_>, out: &mut Vec<u8>) {
         let (client, trust, request_id, upgrade) = from;
+        let headers = &self.settings.headers;
         let with = Forwarding {
             client,
             trust,
@@ -180,8 +186,11 @@ impl Front {
             body: head.body(),
             upgrade,
             expectation: Expectation::Answered,
-            via: self.settings.headers.via.then_some(NAME),
-            forwarded: ForwardedField::Passed,
+            via: headers.via.then_some(NAME),
+            forwarded: match headers.forwarded {
+                true => ForwardedField::Written,
+                false => ForwardedField::Passed,
+            },
         };
         forward_request(head, &with, out);
     }
