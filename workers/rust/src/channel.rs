@@ -18,7 +18,7 @@ use crate::wire::{Conn, Delivery, Incoming, LineReader, Load, Outgoing};
 
 /// An unchanged load is repeated this often: it is the heartbeat.
 const BEAT: Duration = Duration::from_secs(1);
-/// A change of `active` alone is reported at most this often; it only breaks ties.
+/// `active` is looked at and reported at most this often; it only breaks ties.
 const ACTIVE_INTERVAL: Duration = Duration::from_millis(10);
 /// A `conn` line has about 90 bytes, and the kernel ends a read at each descriptor.
 const READ_SIZE: usize = 4096;
@@ -64,7 +64,8 @@ pub(crate) struct Channel<S> {
     said_ready: bool,
     seen: u64,
     reported: Load,
-    reported_at: Instant,
+    /// When `active` was last compared with what was reported.
+    looked_at: Instant,
     beat_at: Instant,
     lag: Duration,
     /// Read and not yet returned.
@@ -84,7 +85,7 @@ impl<S: AsFd> Channel<S> {
             said_ready: false,
             seen: 0,
             reported: Load::default(),
-            reported_at: now,
+            looked_at: now,
             beat_at: now,
             lag: Duration::ZERO,
             drain: None,
@@ -206,11 +207,16 @@ impl<S: AsFd> Channel<S> {
             self.said_ready = true;
             Outgoing::Ready { sdk: SDK }.write_to(&mut self.outbox);
         }
+        let look = now >= self.looked_at + ACTIVE_INTERVAL;
+        if look {
+            self.looked_at = now;
+            self.shared.look_at_active();
+        }
         let (open, active) = self.shared.counts();
         let load = Load { seen: self.seen, open, active, lag_ms: self.reported.lag_ms };
         let beat = now >= self.beat_at + BEAT;
         let due = if (load.seen, load.open) == (self.reported.seen, self.reported.open) {
-            load.active != self.reported.active && now >= self.reported_at + ACTIVE_INTERVAL
+            look && load.active != self.reported.active
         } else {
             true
         };
@@ -219,7 +225,6 @@ impl<S: AsFd> Channel<S> {
         }
         let lag_ms = u64::try_from(self.lag.as_millis()).unwrap_or(u64::MAX);
         self.reported = Load { lag_ms, ..load };
-        self.reported_at = now;
         if beat {
             self.beat_at = now;
             self.lag = Duration::ZERO;
@@ -232,8 +237,8 @@ impl<S: AsFd> Channel<S> {
             return now + BEAT;
         }
         let beat = self.beat_at + BEAT;
-        if self.shared.counts().1 != self.reported.active {
-            return beat.min(self.reported_at + ACTIVE_INTERVAL);
+        if self.shared.is_active_unread() {
+            return beat.min(self.looked_at + ACTIVE_INTERVAL);
         }
         beat
     }

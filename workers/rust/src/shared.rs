@@ -92,7 +92,7 @@ impl Handle {
 impl Active {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         shared.active.fetch_add(1, Ordering::Relaxed);
-        shared.changed();
+        shared.active_changed();
         Self { shared: Arc::clone(shared) }
     }
 }
@@ -100,7 +100,7 @@ impl Active {
 impl Drop for Active {
     fn drop(&mut self) {
         self.shared.active.fetch_sub(1, Ordering::Relaxed);
-        self.shared.changed();
+        self.shared.active_changed();
     }
 }
 
@@ -165,6 +165,8 @@ pub(crate) struct Shared {
     ready: AtomicBool,
     /// The owner was woken and has not looked since: one wake-up for many changes.
     woken: AtomicBool,
+    /// `active` has changed since the owner last read it, and the owner knows.
+    active_unread: AtomicBool,
     /// 0 none, 1 asked, 2 master lost.
     drain: AtomicU8,
     pressure: AtomicU8,
@@ -184,6 +186,7 @@ impl Shared {
             max_connections: AtomicU32::new(u32::MAX),
             ready: AtomicBool::new(false),
             woken: AtomicBool::new(false),
+            active_unread: AtomicBool::new(false),
             drain: AtomicU8::new(0),
             pressure: AtomicU8::new(0),
             #[cfg(feature = "tokio")]
@@ -223,6 +226,24 @@ impl Shared {
             #[cfg(feature = "tokio")]
             Wake::Task(notify) => notify.notify_one(),
         }
+    }
+
+    /// Wakes the owner for the first change of `active` since it last read it: there are two in
+    /// each exchange, and a wake-up for each would cost more than a small exchange itself.
+    fn active_changed(&self) {
+        if !self.active_unread.swap(true, Ordering::AcqRel) {
+            self.changed();
+        }
+    }
+
+    /// The owner is about to read `active`; the next change wakes it again.
+    pub(crate) fn look_at_active(&self) {
+        self.active_unread.swap(false, Ordering::AcqRel);
+    }
+
+    /// Whether `active` has changed since the owner last read it.
+    pub(crate) fn is_active_unread(&self) -> bool {
+        self.active_unread.load(Ordering::Acquire)
     }
 
     /// The owner is about to read the counts; what changes from here on wakes it again.
@@ -283,5 +304,32 @@ impl Shared {
             }
             wished.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_is_woken_once_for_all_exchanges_between_two_looks() {
+        let wake = Wake::Thread(sys::eventfd().expect("eventfd"));
+        let shared = Shared::new(Identity::default(), wake);
+        let handle = Handle { shared: Arc::clone(&shared) };
+        let was_woken = || {
+            let woken = shared.woken.load(Ordering::Acquire);
+            shared.look();
+            woken
+        };
+        let first = handle.begin();
+        assert!(was_woken());
+        drop(first);
+        let second = handle.begin();
+        assert!(!was_woken());
+        assert!(shared.is_active_unread());
+        shared.look_at_active();
+        drop(second);
+        assert!(was_woken());
+        assert_eq!(shared.counts(), (0, 0));
     }
 }

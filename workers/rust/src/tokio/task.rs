@@ -77,12 +77,14 @@ impl Task {
                     self.draining = Some(Draining { reason, until: sys::now() + FIRST_READ_GRACE });
                 }
                 Turn::Ended if self.draining.is_none() => return,
-                Turn::Ended => self.wait(self.awaited(Awaited::Change)).await,
-                Turn::Wait { write: true, .. } => self.wait(Awaited::Output).await,
-                Turn::Wait { .. } if intake == Intake::Hold => {
-                    self.wait(self.awaited(Awaited::Change)).await;
+                Turn::Ended => self.wait(self.awaited(Awaited::Change), None).await,
+                Turn::Wait { write: true, .. } => self.wait(Awaited::Output, None).await,
+                Turn::Wait { until, .. } if intake == Intake::Hold => {
+                    self.wait(self.awaited(Awaited::Change), Some(until)).await;
                 }
-                Turn::Wait { .. } => self.wait(self.awaited(Awaited::Input)).await,
+                Turn::Wait { until, .. } => {
+                    self.wait(self.awaited(Awaited::Input), Some(until)).await;
+                }
             }
             // Two are the task's own: here and in the channel.
             if Arc::strong_count(&self.shared) == 2 {
@@ -136,7 +138,8 @@ impl Task {
         }
     }
 
-    async fn wait(&mut self, awaited: Awaited) {
+    /// Waits for what is `awaited`, for the next tick, and for `report_at` if it is sooner.
+    async fn wait(&mut self, awaited: Awaited, report_at: Option<Instant>) {
         let Wake::Task(changes) = &self.shared.wake else {
             unreachable!("a listener for tasks is made with a Notify");
         };
@@ -153,6 +156,7 @@ impl Task {
             }
             () = ready(self.channel.socket(), interest) => {}
             () = changes.notified() => {}
+            () = due(report_at) => {}
             () = taken(self.app.as_ref(), awaited) => {}
         }
     }
@@ -182,6 +186,14 @@ async fn ready(socket: &UnixStream, interest: Option<Interest>) {
     }
     let forget = || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into());
     drop(socket.try_io(interest, forget));
+}
+
+/// Resolves at `report_at`, unless a tick comes first anyway.
+async fn due(report_at: Option<Instant>) {
+    match report_at {
+        Some(at) if at < sys::now() + TICK => ::tokio::time::sleep_until(at.into()).await,
+        Some(_) | None => std::future::pending().await,
+    }
 }
 
 /// Resolves when the app has taken what the task waits for it to take, or has gone.
