@@ -102,6 +102,15 @@ pub enum Invocation {
         /// To whom of it.
         recipient: Recipient,
     },
+    /// Show what one worker does.
+    Stack {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// Whose worker.
+        slot: u16,
+        /// Text for people or JSON.
+        format: StatusFormat,
+    },
     /// Empty one slot of a running instance.
     Drain {
         /// Which; none: the only one.
@@ -129,13 +138,20 @@ pub enum Invocation {
     Print(String),
 }
 
-/// How `status` and `requests` answer.
+/// How `status`, `requests` and `stack` answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusFormat {
     /// For people.
     Text,
     /// One JSON object.
     Json,
+}
+
+/// A flag of the command line: `--json`.
+impl From<bool> for StatusFormat {
+    fn from(is_set: bool) -> Self {
+        if is_set { Self::Json } else { Self::Text }
+    }
 }
 
 /// What `check` has to show besides the host.
@@ -197,57 +213,13 @@ pub fn parse(
     let reader = Reader { environment, cwd };
     let invocation = match arguments.subcommand {
         None => reader.run(arguments.flags, arguments.command)?,
-        Some(Subcommand::Run { flags, command }) => reader.run(flags, command)?,
-        Some(Subcommand::Demo { flags }) => reader.demo(&flags)?,
-        Some(Subcommand::Check { flags, command }) => reader.check(&flags, command)?,
-        Some(Subcommand::Unit { flags, command }) => {
-            let text = reader.unit(&flags, command, args.get(2..).unwrap_or_default())?;
-            return Ok(control(Invocation::Print(text)));
-        }
-        Some(Subcommand::Status { name, json }) => {
-            let format = if json { StatusFormat::Json } else { StatusFormat::Text };
-            return Ok(control(Invocation::Status { name, format }));
-        }
-        Some(Subcommand::Scale { name, count }) => {
-            return Ok(control(Invocation::Scale { name, count }));
-        }
-        Some(Subcommand::Requests { name, slot, json }) => {
-            let format = if json { StatusFormat::Json } else { StatusFormat::Text };
-            return Ok(control(Invocation::Requests { name, slot, format }));
-        }
-        Some(Subcommand::Events { name, json }) => {
-            let style = if json { EventStyle::Json } else { EventStyle::Text };
-            return Ok(control(Invocation::Events { name, style }));
-        }
-        Some(Subcommand::Reload { name, wait }) => {
-            return Ok(control(Invocation::Reload { name, wait: wait.into() }));
-        }
-        Some(Subcommand::Recycle { name, slots, wait }) => {
-            return Ok(control(Invocation::Recycle { name, slots, wait: wait.into() }));
-        }
-        Some(Subcommand::Drain { name, slot }) => {
-            return Ok(control(Invocation::Drain { name, slot }));
-        }
-        Some(Subcommand::Health { probe, name, place }) => {
-            let whom = reader.whom(name, place)?;
-            return Ok(control(Invocation::Health { whom, probe: probe.into() }));
-        }
-        Some(Subcommand::Upgrade { name, wait }) => {
-            return Ok(control(Invocation::Upgrade { name, wait: wait.into() }));
-        }
-        Some(Subcommand::Signal { name, group, slot, signal }) => {
-            let recipient = if group { Recipient::Group } else { Recipient::Server };
-            return Ok(control(Invocation::Signal { name, slot, signal, recipient }));
-        }
-        Some(Subcommand::Stop { name, now }) => {
-            let wish = if now { StopWish::Now } else { StopWish::Graceful };
-            return Ok(control(Invocation::Stop { name, wish }));
-        }
-        Some(Subcommand::Completions { shell }) => {
-            return Ok(control(Invocation::Completions(shell)));
-        }
+        Some(subcommand) => reader.invocation(subcommand, args.get(2..).unwrap_or_default())?,
     };
-    Ok(Parsed { invocation, warnings: environment.warnings() })
+    // Commands that talk to a running instance read no configuration, so nothing in it is odd.
+    let reads =
+        matches!(invocation, Invocation::Run(_) | Invocation::Demo(_) | Invocation::Check(_));
+    let warnings = if reads { environment.warnings() } else { Vec::new() };
+    Ok(Parsed { invocation, warnings })
 }
 
 /// The completion script of a shell.
@@ -255,11 +227,6 @@ pub fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "tenfold", &mut script);
     String::from_utf8_lossy(&script).into_owned()
-}
-
-/// Commands that talk to a running instance read no configuration, so nothing in it is odd.
-fn control(invocation: Invocation) -> Parsed {
-    Parsed { invocation, warnings: Vec::new() }
 }
 
 /// Which file to read where nobody names one.
@@ -277,6 +244,52 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// What a subcommand asks for; `words` are those after it.
+    fn invocation(
+        &self,
+        subcommand: Subcommand,
+        words: &[OsString],
+    ) -> Result<Invocation, CliError> {
+        Ok(match subcommand {
+            Subcommand::Run { flags, command } => self.run(flags, command)?,
+            Subcommand::Demo { flags } => self.demo(&flags)?,
+            Subcommand::Check { flags, command } => self.check(&flags, command)?,
+            Subcommand::Unit { flags, command } => {
+                Invocation::Print(self.unit(&flags, command, words)?)
+            }
+            Subcommand::Status { name, json } => Invocation::Status { name, format: json.into() },
+            Subcommand::Scale { name, count } => Invocation::Scale { name, count },
+            Subcommand::Requests { name, slot, json } => {
+                Invocation::Requests { name, slot, format: json.into() }
+            }
+            Subcommand::Events { name, json } => {
+                let style = if json { EventStyle::Json } else { EventStyle::Text };
+                Invocation::Events { name, style }
+            }
+            Subcommand::Reload { name, wait } => Invocation::Reload { name, wait: wait.into() },
+            Subcommand::Recycle { name, slots, wait } => {
+                Invocation::Recycle { name, slots, wait: wait.into() }
+            }
+            Subcommand::Drain { name, slot } => Invocation::Drain { name, slot },
+            Subcommand::Health { probe, name, place } => {
+                Invocation::Health { whom: self.whom(name, place)?, probe: probe.into() }
+            }
+            Subcommand::Upgrade { name, wait } => Invocation::Upgrade { name, wait: wait.into() },
+            Subcommand::Signal { name, group, slot, signal } => {
+                let recipient = if group { Recipient::Group } else { Recipient::Server };
+                Invocation::Signal { name, slot, signal, recipient }
+            }
+            Subcommand::Stack { name, slot, json } => {
+                Invocation::Stack { name, slot, format: json.into() }
+            }
+            Subcommand::Stop { name, now } => {
+                let wish = if now { StopWish::Now } else { StopWish::Graceful };
+                Invocation::Stop { name, wish }
+            }
+            Subcommand::Completions { shell } => Invocation::Completions(shell),
+        })
+    }
+
     fn run(&self, flags: RunFlags, command: Vec<OsString>) -> Result<Invocation, CliError> {
         let layers = self.layers(&flags, DefaultFile::Here)?;
         let is_bare = command.is_empty() && !layers.has("command") && layers.has_no_errors();

@@ -22,7 +22,7 @@ use crate::config::{
 use crate::link::orders::Expects;
 use crate::preload;
 use crate::supervisor::guardian::{self, Guardian};
-use crate::supervisor::launch::{self, Heap, Launcher, PreloadFlag, PrivateListener};
+use crate::supervisor::launch::{self, Heap, Inspect, Launcher, PreloadFlag, PrivateListener};
 use crate::supervisor::{Charge, Terminal};
 use crate::sys::spawn::{Credentials, Nofile};
 use crate::sys::{child, limits, program};
@@ -174,6 +174,7 @@ impl Host {
         environment.insert("PWD".into(), directory.clone().into());
         let expects = expects(config);
         let private = self.private_listener(config, expects)?;
+        let preload = self.preload(config, expects);
         Ok(Launcher {
             program,
             arguments: words.clone(),
@@ -184,7 +185,11 @@ impl Host {
             output: config.logs,
             expects,
             private,
-            preload: self.preload(config, expects),
+            inspect: match preload {
+                Some(_) if config.workers.inspect => Inspect::Yes,
+                Some(_) | None => Inspect::No,
+            },
+            preload,
             told: told(config),
             instance: self.instance.clone(),
             nofile: self.original_nofile,

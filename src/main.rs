@@ -62,13 +62,7 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
             block_on(admin::events(&find(name)?, style, print_line))?;
         }
         Invocation::Health { whom, probe } => {
-            match block_on(client::health(&directories, &whom, probe))? {
-                Found::Healthy(text) => print(&text)?,
-                Found::Unhealthy(text) => {
-                    print(&text)?;
-                    return Ok(Exit::Failed.into());
-                }
-            }
+            return found(&block_on(client::health(&directories, &whom, probe))?);
         }
         Invocation::Reload { name, wait } => {
             return told(&block_on(client::reload(&find(name)?, wait))?);
@@ -80,6 +74,10 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
             let pid = block_on(client::signal(&find(name)?, slot, signal, recipient))?;
             let whom = if recipient == Recipient::Group { "group" } else { "process" };
             print(&format!("{signal} sent to {whom} {pid} of slot {slot}"))?;
+        }
+        Invocation::Stack { name, slot, format } => {
+            let stack = block_on(client::stack(&find(name)?, slot))?;
+            show(format, &stack, admin::stack_text)?;
         }
         Invocation::Drain { name, slot } => {
             block_on(client::drain(&find(name)?, slot))?;
@@ -109,6 +107,16 @@ fn show<T: serde::Serialize>(
         StatusFormat::Text => table(answer),
         StatusFormat::Json => serde_json::to_string(answer)?,
     })?)
+}
+
+/// Says what a probe found.
+fn found(found: &Found) -> anyhow::Result<ExitCode> {
+    let (text, exit) = match found {
+        Found::Healthy(text) => (text, Exit::Stopped),
+        Found::Unhealthy(text) => (text, Exit::Failed),
+    };
+    print(text)?;
+    Ok(exit.into())
 }
 
 /// Says what became of a reload; the old generation's staying is a failure.

@@ -4,5 +4,7 @@ mod support;
 
 #[path = "operate/events.rs"]
 mod events;
+#[path = "operate/inspect.rs"]
+mod inspect;
 #[path = "operate/slots.rs"]
 mod slots;

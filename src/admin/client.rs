@@ -26,6 +26,7 @@ use crate::supervisor::inspect::Recipient;
 use crate::supervisor::recycles::RecycleStatus;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{RequestStatus, Slots, Status};
+use crate::supervisor::stack::StackStatus;
 use crate::sys::socket::{is_stale, peer_credentials};
 use crate::sys::{child, wait};
 
@@ -317,6 +318,16 @@ pub async fn signal(
     let signalled: Signalled =
         serde_json::from_slice(&body).context("the master's answer is not a pid")?;
     Ok(signalled.pid)
+}
+
+/// What a slot's worker does.
+///
+/// # Errors
+/// As [`signal`].
+pub async fn stack(socket: &Path, slot: u16) -> anyhow::Result<StackStatus> {
+    let asked = serde_json::to_vec(&SlotAsked { slot })?;
+    let body = call(socket, Method::POST, "/stack", asked.into()).await?;
+    serde_json::from_slice(&body).context("the master's answer is not a stack")
 }
 
 /// How a master is asked to end.

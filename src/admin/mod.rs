@@ -26,4 +26,4 @@ pub use metrics::{METRICS, Metric};
 pub use requests::requests_table;
 pub(crate) use server::ControlSocket;
 use sources::Sources;
-pub use table::{recycle_text, reload_text, table};
+pub use table::{recycle_text, reload_text, stack_text, table};

@@ -25,6 +25,7 @@ use crate::supervisor::Charge;
 use crate::supervisor::inspect::Recipient;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{Request, RequestStatus, Slots, Status, When};
+use crate::supervisor::stack::StackStatus;
 use crate::sys::socket::{self, ListenOptions};
 use crate::upgrade::{Kind, Lent};
 
@@ -174,6 +175,7 @@ pub(super) async fn serve(
         .route("/recycle", post(recycle))
         .route("/drain", post(drain))
         .route("/signal", post(signal))
+        .route("/stack", post(stack))
         .route("/stop", post(stop))
         .route("/upgrade", post(upgrade))
         .route("/events", get(events))
@@ -268,7 +270,7 @@ pub(super) struct RecycleAsked {
     pub(super) wait: bool,
 }
 
-/// What `POST /drain` takes.
+/// What `POST /drain` and `POST /stack` take.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SlotAsked {
     pub(super) slot: u16,
@@ -313,6 +315,14 @@ async fn signal(
     let asked = sources.ask(|reply| Request::Signal { slot, signal, recipient, reply }).await;
     let pid = asked.map_err(wordless)?.map_err(conflict)?;
     Ok(Json(Signalled { pid }))
+}
+
+async fn stack(
+    State(sources): State<Sources>,
+    Json(SlotAsked { slot }): Json<SlotAsked>,
+) -> Result<Json<StackStatus>, (StatusCode, String)> {
+    let asked = sources.ask(|reply| Request::Stack(slot, reply)).await;
+    asked.map_err(wordless)?.map(Json).map_err(conflict)
 }
 
 async fn drain(

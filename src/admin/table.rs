@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::supervisor::recycles::RecycleStatus;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{CrashStatus, Status, WorkerStatus};
+use crate::supervisor::stack::{JavaScript, StackStatus, ThreadStatus};
 
 /// What workers do is counted by the mode: requests and their limit, or connections.
 const IN_REQUEST_MODE: [&str; 3] = ["IN-FLIGHT", "STREAMS", "REQUESTS"];
@@ -95,6 +96,33 @@ pub fn recycle_text(status: &RecycleStatus) -> String {
     let mut text = format!("recycled {recycled} of {asked}: {reason}");
     if let Some(output) = last_output {
         line(&mut text, format_args!("\nit wrote last:\n{output}"));
+    }
+    text
+}
+
+/// What a worker does, for people.
+#[must_use]
+pub fn stack_text(stack: &StackStatus) -> String {
+    let StackStatus { slot, worker, pid, runtime, javascript, threads } = stack;
+    let runtime = runtime.as_ref().map_or_else(String::new, |it| format!(", {it}"));
+    let mut text = format!("slot {slot}, worker {worker}, process {pid}{runtime}\n");
+    match javascript {
+        JavaScript::Script { frames } => {
+            line(&mut text, format_args!("JavaScript:"));
+            for frame in frames {
+                line(&mut text, format_args!("    at {frame}"));
+            }
+        }
+        JavaScript::Idle | JavaScript::Native | JavaScript::Unknown { .. } => {
+            line(&mut text, format_args!("JavaScript {javascript}"));
+        }
+    }
+    line(&mut text, format_args!("threads:"));
+    for ThreadStatus { tid, name, doing, kernel } in threads {
+        line(&mut text, format_args!("    {tid} {name}: {doing}"));
+        for function in kernel {
+            line(&mut text, format_args!("        {function}"));
+        }
     }
     text
 }

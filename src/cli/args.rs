@@ -156,6 +156,18 @@ pub(super) enum Subcommand {
         #[arg(value_name = "SIGNAL", value_parser = signal)]
         signal: Signal,
     },
+    /// Show what one worker does, also if it does not answer
+    Stack {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Whose worker
+        #[arg(value_name = "SLOT")]
+        slot: u16,
+    },
     /// End a running instance gracefully
     Stop {
         /// Which instance; not needed if only one runs

@@ -50,6 +50,7 @@ pub(crate) const SUBCOMMANDS: &[&str] = &[
     "upgrade",
     "events",
     "signal",
+    "stack",
     "stop",
     "demo",
     "completions",

@@ -12,7 +12,7 @@ use super::request::{MaxClients, ProxyProtocol};
 use super::resolve::{self, shown};
 use super::settings::{
     Config, Count, Limit, MaxConnections, Mode, Name, Nice, OomScore, QueueMax, QueueTimeout,
-    Reload,
+    Reload, Workers,
 };
 use crate::policy::Surge;
 
@@ -76,8 +76,7 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         },
         "workers.user" => quoted(&workers.credentials.as_ref()?.user),
         "workers.group" => workers.credentials.as_ref()?.gid.to_string(),
-        "workers.preload" => workers.preload.to_string(),
-        "workers.wait_ready" => workers.wait_ready.to_string(),
+        "workers.preload" | "workers.inspect" | "workers.wait_ready" => switch(workers, key),
         "workers.ready_path" => quoted(workers.ready_path.as_ref()?),
         "workers.start_timeout" => quoted(shown(workers.start_timeout)),
         "workers.give_up" => quoted(shown(workers.give_up)),
@@ -106,6 +105,15 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         _ => return health::value(&workers.health, key).or_else(|| request::value(config, key)),
     };
     Some(value)
+}
+
+fn switch(workers: &Workers, key: &str) -> String {
+    let is_on = match key {
+        "workers.preload" => workers.preload,
+        "workers.inspect" => workers.inspect,
+        _ => workers.wait_ready,
+    };
+    is_on.to_string()
 }
 
 fn reload(reload: &Reload, key: &str) -> Option<String> {

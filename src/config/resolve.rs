@@ -192,6 +192,7 @@ impl Resolver<'_> {
             }),
             credentials: self.credentials(),
             preload: self.take("workers.preload", true, Value::boolean),
+            inspect: self.take("workers.inspect", false, Value::boolean),
             wait_ready: self.take("workers.wait_ready", false, Value::boolean),
             ready_path: self.take("workers.ready_path", None, |value| ready_path(value).map(Some)),
             start_timeout: self.duration("workers.start_timeout", MINUTE, ms(100), HOUR),

@@ -251,6 +251,8 @@ pub struct Workers {
     pub credentials: Option<Credentials>,
     /// Whether Node workers get our preload.
     pub preload: bool,
+    /// Whether they can tell where their JavaScript is, also while it runs.
+    pub inspect: bool,
     /// Whether a Node worker is ready only at its `process.send('ready')`.
     pub wait_ready: bool,
     /// What a worker with a private listener must answer over HTTP to be ready.

@@ -17,7 +17,7 @@ impl Reactor {
 
     /// Tells what a silent worker holds, and lets those go who have nothing of an answer yet.
     pub(super) fn forsake(&mut self, now: Instant, forsaken: &Forsaken) {
-        let Forsaken { worker, slot, silent, main_thread, clients } = forsaken;
+        let Forsaken { worker, slot, silent, main_thread, stack, clients } = forsaken;
         let oldest = self.oldest_of(now, *worker);
         let silent_s = silent.as_secs_f64();
         let let_go = match clients {
@@ -25,7 +25,7 @@ impl Reactor {
             Clients::Keep => 0,
         };
         tracing::warn!(
-            %worker, %slot, silent_s, main_thread, oldest, let_go,
+            %worker, %slot, silent_s, main_thread, stack, oldest, let_go,
             "worker gives no sign of life"
         );
     }

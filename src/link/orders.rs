@@ -70,6 +70,8 @@ pub(crate) struct Forsaken {
     pub(crate) silent: Duration,
     /// What its main thread does.
     pub(crate) main_thread: String,
+    /// Where its JavaScript is, if that is known.
+    pub(crate) stack: Option<String>,
     pub(crate) clients: Clients,
 }
 

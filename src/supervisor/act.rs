@@ -13,6 +13,7 @@ use super::guardian::{Guardian, INSTANCE_VARIABLE, WORKER_VARIABLE};
 use super::health::PageBeats;
 use super::launch::{LaunchError, Launched, Which};
 use super::obituary::Sequel;
+use super::stack::StackSource;
 use super::{Bypass, Process, Supervisor};
 use crate::clock::{self, Pulse};
 use crate::link::orders::{Attachment, Expects, Order};
@@ -117,7 +118,7 @@ impl Supervisor {
         (generation, expects): (Generation, Expects),
         launched: Launched,
     ) {
-        let Launched { spawned, channel, token, load, private, notify, output } = launched;
+        let Launched { spawned, channel, token, load, stack, private, notify, output } = launched;
         let pid = spawned.child.pid();
         for denied in &spawned.denied {
             if self.denied.insert(denied.to_string()) {
@@ -142,6 +143,7 @@ impl Supervisor {
             generation,
             started,
             load: Arc::clone(&load),
+            stack: StackSource::new(stack),
             page_beats: PageBeats::Yes,
             heard: Arc::clone(&heard),
             past: Past::NeverReady,

@@ -143,8 +143,8 @@ impl Supervisor {
             None => Clients::Keep,
         };
         let main_thread = main_thread(process).map_or_else(String::new, |it| it.to_string());
-        let slot = process.slot;
-        self.order(Order::Forsake(Forsaken { worker, slot, silent, main_thread, clients }));
+        let (slot, stack) = (process.slot, None);
+        self.forsake(Forsaken { worker, slot, silent, main_thread, stack, clients });
     }
 
     fn hangs(&mut self, worker: WorkerId, silent: Duration) {

@@ -42,20 +42,20 @@ impl Supervisor {
         Ok(pid)
     }
 
-    fn worker_of(&self, slot: u16) -> Result<WorkerId, String> {
+    pub(super) fn worker_of(&self, slot: u16) -> Result<WorkerId, String> {
         let slot = self.slot(slot)?;
         let view = self.parts.fleet.slots().find(|view| view.slot == slot);
         view.and_then(|view| worker_in(view.state)).ok_or_else(|| without_worker(slot.0))
     }
 }
 
-fn without_worker(slot: u16) -> String {
+pub(super) fn without_worker(slot: u16) -> String {
     format!("slot {slot} has no worker now")
 }
 
 /// The process that serves: the one that the load page names, if it is of the worker's group; a
 /// worker must not be able to point at somebody else's.
-fn server(process: &Process) -> i32 {
+pub(super) fn server(process: &Process) -> i32 {
     let group = process.child.pid();
     let page = process.load.read().filter(|page| page.version > 0 && page.pid > 0);
     let named = page.and_then(|page| i32::try_from(page.pid).ok());

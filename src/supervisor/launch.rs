@@ -8,7 +8,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,7 @@ pub(crate) use private::{Private, PrivateListener};
 const CONTROL_FD: i32 = 100;
 const TOKEN_FD: i32 = 101;
 const LOAD_FD: i32 = 102;
+const STACK_FD: i32 = 103;
 
 /// Where LISTEN_FDS begins (SD_LISTEN_FDS_START), and what `uvicorn --fd 3` and the like name.
 const LISTEN_FD: i32 = 3;
@@ -55,6 +56,8 @@ pub(crate) struct Launcher {
     pub(crate) private: Option<PrivateListener>,
     /// The preload's path, or a `data:` URL for `--import`; none where it is off.
     pub(crate) preload: Option<PreloadFlag>,
+    /// Whether the preload tells where the JavaScript of its process is.
+    pub(crate) inspect: Inspect,
     /// What the preload is told besides, by name.
     pub(crate) told: Vec<(&'static str, OsString)>,
     pub(crate) instance: String,
@@ -85,6 +88,13 @@ impl Heap {
     }
 }
 
+/// Whether Node workers tell where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inspect {
+    Yes,
+    No,
+}
+
 /// How Node is told to load the preload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PreloadFlag {
@@ -99,6 +109,8 @@ pub(crate) struct Launched {
     pub(crate) channel: OwnedFd,
     pub(crate) token: OwnedFd,
     pub(crate) load: Arc<LoadPage>,
+    /// Where it can be asked for its stack.
+    pub(crate) stack: Option<UnixStream>,
     pub(crate) private: Option<Private>,
     /// Where it may say READY=1 and the like.
     pub(crate) notify: Option<UnixDatagram>,
@@ -152,6 +164,10 @@ impl Launcher {
                 PassedFd { source: load.fd().try_clone_to_owned()?, target: LOAD_FD },
             ],
         };
+        let stack = match self.inspect {
+            Inspect::Yes => Some(pass_stack(&mut plan)?),
+            Inspect::No => None,
+        };
         let make = |kind| Private::make(kind, &self.instance, which.worker, taken);
         let (private, inherited) = self.private.as_ref().map(make).transpose()?.unzip();
         // Ours goes with the plan: a copy kept here would listen on after the worker's death, and
@@ -168,7 +184,8 @@ impl Launcher {
         let output = self.direct_output(&mut plan)?;
         let spawned = spawn(&plan)?;
         let load = Arc::new(load);
-        Ok(Launched { spawned, channel: master, token: token_in, load, private, notify, output })
+        let (channel, token) = (master, token_in);
+        Ok(Launched { spawned, channel, token, load, stack, private, notify, output })
     }
 
     /// What it runs, where and as whom.
@@ -289,6 +306,9 @@ impl Launcher {
         pool: u16,
     ) {
         environment.extend(self.told.iter().map(|(name, value)| ((*name).into(), value.clone())));
+        if self.inspect == Inspect::Yes {
+            environment.insert("TENFOLD_STACK_FD".into(), STACK_FD.to_string().into());
+        }
         let options = environment.entry("NODE_OPTIONS".into()).or_default();
         *options = with_preload(options, preload, &self.arguments);
         if let Some(mib) = self.heap.mib(pool).filter(|_| !sets_heap(options, &self.arguments)) {
@@ -374,6 +394,14 @@ fn c_strings(strings: impl Iterator<Item = impl AsRef<OsStr>>) -> io::Result<Vec
     strings
         .map(|string| CString::new(string.as_ref().as_bytes()).map_err(io::Error::from))
         .collect()
+}
+
+/// Has a worker inherit one end of a socket pair; returns the other.
+fn pass_stack(plan: &mut SpawnPlan) -> io::Result<UnixStream> {
+    let (ours, workers) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    plan.fds.push(PassedFd { source: workers.into(), target: STACK_FD });
+    Ok(ours)
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {

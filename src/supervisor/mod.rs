@@ -26,6 +26,7 @@ pub mod reload;
 pub mod request;
 pub(crate) mod restarts;
 mod signals;
+pub mod stack;
 mod status;
 mod strangers;
 mod systemd;
@@ -67,6 +68,7 @@ use request::Request;
 use restarts::Restarts;
 pub(crate) use signals::Signals;
 use signals::Told;
+use stack::{Looked, StackSource};
 pub(crate) use systemd::Systemd;
 use terms::ForeignTerms;
 pub(crate) use upgrade::{Charge, Estate};
@@ -175,6 +177,8 @@ pub(crate) struct Supervisor {
     successions: JoinSet<upgrade::Step>,
     ejected: Ejected,
     recycles: Recycles,
+    /// Workers that were asked where they are.
+    looks: JoinSet<Looked>,
 }
 
 /// Whether anybody dispatches.
@@ -198,6 +202,7 @@ struct Process {
     generation: Generation,
     started: Instant,
     load: Arc<LoadPage>,
+    stack: StackSource,
     page_beats: PageBeats,
     /// Beats with its `ready` and `load` messages.
     heard: Arc<Pulse>,
@@ -256,6 +261,7 @@ impl Supervisor {
             successions: JoinSet::new(),
             ejected: Ejected::default(),
             recycles: Recycles::default(),
+            looks: JoinSet::new(),
         }
     }
 
@@ -287,6 +293,7 @@ impl Supervisor {
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => {}
                 },
+                Some(looked) = self.looks.join_next() => self.looked(looked),
                 Some(step) = self.successions.join_next() => self.succession(step),
                 () = sleep_until(due) => self.tick(),
                 // After the clock: workers may say as much as they like.

@@ -12,6 +12,7 @@ use super::inspect::Recipient;
 use super::recycles::RecycleWaiter;
 use super::reload::ReloadStatus;
 use super::restarts::Restarts;
+use super::stack::StackReply;
 use crate::link::orders::Fetched;
 use crate::logs::Dropped;
 use crate::metrics::InFlight;
@@ -40,6 +41,8 @@ pub(crate) enum Request {
         recipient: Recipient,
         reply: oneshot::Sender<Result<i32, String>>,
     },
+    /// What this slot's worker does; or why nobody knows.
+    Stack(u16, StackReply),
     /// Let this slot's worker finish and start none there; answered with why not.
     Drain(u16, oneshot::Sender<Result<(), String>>),
     /// End, with so much patience.

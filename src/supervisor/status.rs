@@ -35,6 +35,7 @@ impl Supervisor {
             Request::Signal { slot, signal, recipient, reply } => {
                 drop(reply.send(self.signal_slot(slot, signal, recipient)));
             }
+            Request::Stack(slot, reply) => self.stack_of(slot, reply),
             Request::Stop(kind, reply) => {
                 let _ = reply.send(());
                 self.stop(kind);

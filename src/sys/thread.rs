@@ -1,4 +1,4 @@
-//! Reads what the main thread of a process does now: evidence on one that does not answer.
+//! Reads what the threads of a process do now: evidence on one that does not answer.
 
 use std::fmt;
 use std::fs;
@@ -16,11 +16,60 @@ pub struct MainThread {
     pub tracer: Option<i32>,
 }
 
+/// One thread of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its id; the main thread's is the process's.
+    pub tid: i32,
+    /// As it calls itself, at most 15 bytes.
+    pub name: String,
+    /// What it does.
+    pub doing: MainThread,
+    /// The kernel functions in which it is, the innermost first; none where only root may know, or
+    /// it is in none.
+    pub kernel: Vec<String>,
+}
+
+/// At most so many threads are looked at: Node has a dozen, a server with a pool some hundred.
+const THREADS_MAX: usize = 256;
+
+/// The threads of `pid`, the main one first; none for a process that is gone.
+#[must_use]
+pub fn threads(pid: i32) -> Vec<Thread> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let named = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut tids: Vec<i32> = named.take(THREADS_MAX).collect();
+    tids.sort_unstable_by_key(|tid| (*tid != pid, *tid));
+    tids.into_iter().filter_map(|tid| thread(pid, tid)).collect()
+}
+
+fn thread(pid: i32, tid: i32) -> Option<Thread> {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/task/{tid}/{name}")).ok();
+    let name = read("comm")?.trim_end().to_owned();
+    let doing = doing(pid, tid)?;
+    // Of one that runs there is only what was left of its last interrupt.
+    let stack = read("stack").filter(|_| doing.state != 'R');
+    let kernel = stack.map_or_else(Vec::new, |text| kernel_functions(&text));
+    Some(Thread { tid, name, doing, kernel })
+}
+
+/// Lines such as `[<0>] ep_poll+0x2c1/0x3a0`.
+fn kernel_functions(stack: &str) -> Vec<String> {
+    let names = stack.lines().filter_map(|line| line.split_ascii_whitespace().nth(1));
+    names.filter_map(|name| Some(name.split_once('+')?.0.to_owned())).collect()
+}
+
 /// The main thread of `pid`; none for a process that is gone.
 #[must_use]
 pub fn main_thread(pid: i32) -> Option<MainThread> {
-    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
-    let state = state_of(&read(&format!("task/{pid}/stat"))?)?;
+    doing(pid, pid)
+}
+
+fn doing(pid: i32, tid: i32) -> Option<MainThread> {
+    let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/task/{tid}/{name}")).ok();
+    let state = state_of(&read("stat")?)?;
     let wait_channel = read("wchan").filter(|name| !name.is_empty() && name != "0");
     let system_call = read("syscall").and_then(|text| name_of_call(&text));
     let tracer = read("status").and_then(|text| tracer_of(&text));
@@ -128,6 +177,32 @@ mod tests {
             assert!(Instant::now() < end, "{thread:?}");
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn every_thread_of_a_process_is_listed_the_main_one_first() {
+        let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(0);
+        let (begun, begins) = std::sync::mpsc::sync_channel::<()>(0);
+        let named = std::thread::Builder::new().name("a waiter".to_owned());
+        let wait = move || {
+            // By now it has its name.
+            drop(begun);
+            assert!(stopped.recv().is_err(), "nothing is sent");
+        };
+        let waiter = named.spawn(wait).expect("threads can be had");
+        assert!(begins.recv().is_err(), "it says no more than that it runs");
+        let pid = i32::try_from(std::process::id()).expect("a pid is an i32");
+        let threads = threads(pid);
+        assert_eq!(threads.first().map(|it| it.tid), Some(pid), "{threads:?}");
+        assert!(threads.iter().any(|it| it.name == "a waiter"), "{threads:?}");
+        drop(stop);
+        waiter.join().expect("it waits for the end only");
+    }
+
+    #[test]
+    fn kernel_stacks_are_read_without_addresses() {
+        let text = "[<0>] ep_poll+0x2c1/0x3a0\n[<0>] do_epoll_wait+0xd0/0xf0\n[<0>] 0xffff\n";
+        assert_eq!(kernel_functions(text), ["ep_poll", "do_epoll_wait"]);
     }
 
     #[test]

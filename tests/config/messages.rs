@@ -64,6 +64,7 @@ fn every_key_has_a_bound_or_a_set_of_words() {
         ("workers.user=no-such-user", "workers.user: \"no-such-user\" is not a user of this host"),
         ("workers.group=no-such", "workers.group: \"no-such\" is not a group of this host"),
         ("workers.group=0", "workers.group: needs workers.user"),
+        ("workers.inspect=1", "workers.inspect: \"1\" is not true or false"),
         ("workers.preload=yes", "workers.preload: \"yes\" is not true or false"),
         ("workers.wait_ready=1", "workers.wait_ready: \"1\" is not true or false"),
         (

@@ -174,6 +174,124 @@ function activeChanged() {
   }, ACTIVE_INTERVAL_MS).unref();
 }
 
+// ------------------------------------------------------------------------------------- where it is
+
+/**
+ * Starts a thread that tells the master, over `fd`, where the JavaScript of this one is, also while
+ * this one does not come back from it.
+ */
+function startStackThread(fd) {
+  try {
+    if (!fs.fstatSync(fd).isSocket()) return;
+    const { Worker } = require('worker_threads');
+    const own = typeof __filename === 'string' ? __filename : 'data:text/javascript,';
+    const source = `(${tellStacks})(${JSON.stringify({ fd, own })})`;
+    // Without our environment and our arguments it loads no preload, neither this nor another.
+    const bare = { env: {}, execArgv: [], argv: [], stdout: true, stderr: true };
+    const thread = new Worker(source, { eval: true, ...bare });
+    hideThread(thread);
+    thread.on('error', noop);
+    thread.unref();
+  } catch (error) {
+    // The permission model forbids threads, or there is no inspector: whoever asks is told.
+    const why = String((error && error.message) || error);
+    try {
+      writeSync(fd, `${JSON.stringify({ error: why })}\n`);
+    } catch {
+      // A process between has not passed it on; then nobody can be told.
+    }
+  }
+}
+
+/** Keeps the 'worker' event of our own thread from everybody. */
+function hideThread(thread) {
+  const before = Object.getOwnPropertyDescriptor(process, 'emit');
+  const { emit } = process;
+  const hiding = function (event, subject) {
+    if (event === 'worker' && subject === thread) return false;
+    return emit.apply(this, arguments);
+  };
+  process.emit = hiding;
+  // Node has put that event on the same list, before this.
+  process.nextTick(() => {
+    if (process.emit !== hiding) return;
+    delete process.emit;
+    if (before) Object.defineProperty(process, 'emit', before);
+  });
+}
+
+/**
+ * All that the thread runs, as text: nothing outside of it is known in it. The main thread stands
+ * still for as long as its stack is copied, and goes on if this thread fails or ends meanwhile: that
+ * closes the session.
+ */
+function tellStacks({ fd, own }) {
+  const { Session } = require('inspector');
+  const { fileURLToPath } = require('url');
+  // While the main thread waits for events, the preload's own timer is met within a tenth of a
+  // second; in native code nothing is met at all, and no question answered.
+  const PATIENCE_MS = 2000;
+  const [FRAMES_MAX, PLACE_MAX] = [64, 300];
+  const socket = new (require('net').Socket)({ fd, readable: true, writable: true });
+
+  const place = (url) => {
+    try {
+      return url.startsWith('file:') ? fileURLToPath(url) : url.slice(0, PLACE_MAX);
+    } catch {
+      return url.slice(0, PLACE_MAX);
+    }
+  };
+  const text = ({ name, file, line, column }) => `${name || '<anonymous>'} (${file}:${line}:${column})`;
+  const isOfApp = ({ file }) => !file.startsWith('node:') && !file.startsWith(own);
+
+  const look = (id) => {
+    const session = new Session();
+    const scripts = new Map();
+    let isOver = false;
+    const end = (answer) => {
+      if (isOver) return;
+      isOver = true;
+      session.disconnect();
+      socket.write(`${JSON.stringify({ id, ...answer })}\n`);
+    };
+    const paused = ({ callFrames }) => {
+      const frames = callFrames.slice(0, FRAMES_MAX).map((frame) => ({
+        name: frame.functionName.slice(0, PLACE_MAX),
+        file: place(scripts.get(frame.location.scriptId) || frame.url || ''),
+        line: frame.location.lineNumber + 1,
+        column: frame.location.columnNumber + 1,
+      }));
+      if (frames.some(isOfApp)) end({ doing: 'script', frames: frames.map(text) });
+      else end({ doing: 'idle' });
+    };
+    session.on('Debugger.scriptParsed', ({ params: { scriptId, url } }) => scripts.set(scriptId, url));
+    session.on('Debugger.paused', ({ params }) => {
+      session.post('Debugger.resume');
+      if (!isOver) paused(params);
+    });
+    session.connectToMainThread();
+    session.post('Debugger.enable');
+    let isHeard = false;
+    session.post('Debugger.pause', () => (isHeard = true));
+    setTimeout(() => end({ doing: isHeard ? 'idle' : 'native' }), PATIENCE_MS);
+  };
+
+  let rest = '';
+  socket.setEncoding('utf8');
+  socket.on('data', (data) => {
+    const lines = (rest + data).split('\n');
+    rest = lines.pop();
+    for (const line of lines) {
+      try {
+        look(JSON.parse(line).id);
+      } catch (error) {
+        socket.write(`${JSON.stringify({ error: String((error && error.message) || error) })}\n`);
+      }
+    }
+  });
+  socket.on('error', () => socket.destroy());
+}
+
 // ------------------------------------------------------------------------------- a request's peer
 
 // In request mode one private connection carries the requests of many clients. The master names each
@@ -752,6 +870,7 @@ function channelEnded() {
 const controlFd = Number(env.TENFOLD_CONTROL_FD);
 const tokenFd = Number(env.TENFOLD_TOKEN_FD);
 const loadFd = Number(env.TENFOLD_LOAD_FD);
+const stackFd = Number(env.TENFOLD_STACK_FD);
 const masterPid = Number(env.TENFOLD_MASTER);
 const unixPaths = env.TENFOLD_UNIX;
 
@@ -781,6 +900,8 @@ function attach() {
   delete env.TENFOLD_CONTROL_FD;
   delete env.TENFOLD_TOKEN_FD;
   delete env.TENFOLD_LOAD_FD;
+  if (env.TENFOLD_STACK_FD) startStackThread(stackFd);
+  delete env.TENFOLD_STACK_FD;
   return true;
 }
 

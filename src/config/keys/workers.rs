@@ -51,6 +51,14 @@ pub(super) const KEYS: &[Key] = &[
         Reload,
     ),
     key(
+        "workers.inspect",
+        "Whether Node workers have a thread that tells where their JavaScript is, for\n\
+         `tenfold stack` and the evidence on one that hangs; about 10 MB each.",
+        "true or false",
+        Default("false"),
+        Reload,
+    ),
+    key(
         "workers.wait_ready",
         "Whether a Node worker is ready only at its process.send('ready').",
         "true or false",
