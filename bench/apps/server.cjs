@@ -4,7 +4,7 @@
 //   /                                   hello
 //   /work?wait_us=&cpu_us=&bytes=       a timer, a busy loop, a body; with serial=1 one at a time,
 //                                       as a CPU-bound page would be, on a machine with too few CPUs
-//   /shop                               1 MB after 100 ms, built anew for each request
+//   /shop                               1 MB, made anew for each request, after 100 ms
 //   /page                               a page rendered by React, if it is installed
 //   /healthz                            ok
 //
@@ -51,11 +51,10 @@ function nextTurn() {
   if (turn) work(turn.query, turn.response, nextTurn);
 }
 
-// A template's worth of small strings joined into a page, as a renderer does.
+// The page of the incident that the scenario is taken from: made when the request comes, as one is
+// from a cache, and held while the request waits for something else.
 function shop() {
-  const items = [];
-  for (let i = 0; i < 4096; i += 1) items.push(`<li class="item">${String(i).padEnd(230, 'x')}</li>`);
-  return Buffer.from(items.join(''));
+  return Buffer.from('a'.repeat(1_000_000));
 }
 
 let render;
@@ -79,7 +78,8 @@ const server = http.createServer((request, response) => {
   } else if (path === '/work') {
     work(query, response);
   } else if (path === '/shop') {
-    setTimeout(() => answer(response, shop()), 100);
+    const body = shop();
+    setTimeout(() => answer(response, body), 100);
   } else if (path === '/page') {
     const since = process.hrtime.bigint();
     answer(response, page(), since);

@@ -81,7 +81,19 @@ impl Report<'_> {
             }
         }
         self.tables(&mut page);
+        self.times(&mut page);
         page
+    }
+
+    /// How long each scenario took, for whoever plans a run.
+    fn times(&self, page: &mut String) {
+        let took = &self.results.took;
+        page.push_str("\n## How long it took\n\n| scenario | minutes |\n|---|---|\n");
+        for one in took {
+            let _ = writeln!(page, "| {} | {:.1} |", one.scenario, one.seconds as f64 / 60.0);
+        }
+        let all: u64 = took.iter().map(|one| one.seconds).sum();
+        let _ = writeln!(page, "| all of these | {:.1} |", all as f64 / 60.0);
     }
 
     fn targets(&self, page: &mut String) {
@@ -99,7 +111,9 @@ impl Report<'_> {
                 verdict.target.what(),
                 verdict.target.goal(),
                 number(verdict.measured),
-                verdict.rival.map_or("–".to_owned(), number),
+                verdict.rival.map_or("–".to_owned(), |rival| {
+                    format!("{}: {}", verdict.target.rival().name(), number(rival))
+                }),
                 interval(verdict.ratio)
             );
         }

@@ -53,6 +53,15 @@ pub(crate) struct Results {
     pub(crate) cells: Vec<Cell>,
     /// What a reader must know beside the numbers, in the order in which it happened.
     pub(crate) notes: Vec<String>,
+    /// How long each scenario took, in the order in which they ran.
+    pub(crate) took: Vec<Took>,
+}
+
+/// How long one scenario took, with its starts and warm-ups.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Took {
+    pub(crate) scenario: &'static str,
+    pub(crate) seconds: u64,
 }
 
 /// What the first peer of a case shows over what another one does.

@@ -9,8 +9,9 @@ pub(crate) enum Goal {
     /// Ours over the rival's, in the same rounds.
     RatioAtLeast(f64, Peer),
     RatioAtMost(f64, Peer),
-    AtLeast(f64),
-    AtMost(f64),
+    /// Ours alone; what the rival shows stands beside it.
+    AtLeast(f64, Peer),
+    AtMost(f64, Peer),
 }
 
 /// One promise.
@@ -44,22 +45,29 @@ use Peer::{Cluster, Haproxy, HaproxyBare, HaproxyUnix, Tenfold, TenfoldConnectio
 const GOODPUT: &str = "goodput in the flood";
 const USERS: &str = "users served in time, in the flood";
 
-pub(crate) const TARGETS: [Target; 25] = [
+pub(crate) const TARGETS: [Target; 29] = [
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, Haproxy)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, HaproxyBare)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.0, HaproxyUnix)),
     target(["hello", "keep-alive", "front memory"], Tenfold, RatioAtMost(0.5, Haproxy)),
     target(["hello", "close", "rate"], TenfoldConnection, RatioAtLeast(1.3, Cluster)),
     target(["hello", "close", "rate"], Tenfold, RatioAtLeast(1.0, Haproxy)),
-    target(["handover", "1000 connections/s", "worker CPU"], TenfoldConnection, AtMost(85.0)),
+    target(
+        ["handover", "1000 connections/s", "worker CPU"],
+        TenfoldConnection,
+        AtMost(85.0, Cluster),
+    ),
     target(
         ["handover", "1000 connections/s", "worker CPU"],
         TenfoldConnection,
         RatioAtMost(0.8, Cluster),
     ),
-    target(["tail", "80 %", "wait, p99"], Tenfold, AtMost(2.5)),
-    target(["tail", "90 %", "wait, p99"], Tenfold, AtMost(6.0)),
+    target(["tail", "80 %", "wait, p99"], Tenfold, AtMost(2.5, Haproxy)),
+    target(["tail", "90 %", "wait, p99"], Tenfold, AtMost(6.0, Haproxy)),
     target(["tail", "90 %", "wait, p99"], Tenfold, RatioAtMost(1.05, Haproxy)),
+    // 1.3 times what the simulator finds for one queue: 0.58 and 4.77 service times.
+    target(["tail", "60 %", "wait, p99"], Tenfold, AtMost(0.75, Haproxy)),
+    target(["tail", "2 CPU-bound, 60 %", "wait, p99"], Tenfold, AtMost(6.2, Haproxy)),
     target(
         ["keepalive-skew", "32 connections, 50 %", "wait, p99"],
         Tenfold,
@@ -67,16 +75,18 @@ pub(crate) const TARGETS: [Target; 25] = [
     ),
     target(["memory", "1500", "worker memory"], Tenfold, RatioAtMost(1.1, Haproxy)),
     target(["memory", "1500", "worker memory"], Tenfold, RatioAtMost(1.1, HaproxyUnix)),
+    target(["memory", "1500", "worker memory"], Tenfold, RatioAtMost(0.5, Peer::Node)),
     target(["memory", "1500", "rate"], Tenfold, RatioAtLeast(0.95, Haproxy)),
-    target(["flood", "10x", GOODPUT], Tenfold, AtLeast(0.95)),
-    target(["flood", "60x", GOODPUT], Tenfold, AtLeast(0.9)),
-    target(["flood", "10x", USERS], Tenfold, AtLeast(99.0)),
-    target(["flood", "60x", USERS], Tenfold, AtLeast(99.0)),
-    target(["flood", "10x", "probe, p99"], Tenfold, AtMost(50.0)),
-    target(["flood", "60x", "probe, p99"], Tenfold, AtMost(50.0)),
-    target(["flood", "10x", "users served again after"], Tenfold, AtMost(2.0)),
-    target(["flood", "60x", "users served again after"], Tenfold, AtMost(2.0)),
-    target(["crash", "80 %", "failed"], Tenfold, AtMost(0.0)),
+    target(["memory", "1500", "rate"], Tenfold, RatioAtLeast(1.0, Peer::Node)),
+    target(["flood", "10x", GOODPUT], Tenfold, AtLeast(0.95, Haproxy)),
+    target(["flood", "60x", GOODPUT], Tenfold, AtLeast(0.9, Haproxy)),
+    target(["flood", "10x", USERS], Tenfold, AtLeast(99.0, Haproxy)),
+    target(["flood", "60x", USERS], Tenfold, AtLeast(99.0, Haproxy)),
+    target(["flood", "10x", "probe, p99"], Tenfold, AtMost(50.0, Haproxy)),
+    target(["flood", "60x", "probe, p99"], Tenfold, AtMost(50.0, Haproxy)),
+    target(["flood", "10x", "users served again after"], Tenfold, AtMost(2.0, Haproxy)),
+    target(["flood", "60x", "users served again after"], Tenfold, AtMost(2.0, Haproxy)),
+    target(["crash", "80 %", "failed"], Tenfold, AtMost(0.0, Cluster)),
     target(["start", "one worker", "first answer"], Tenfold, RatioAtMost(1.5, Peer::Node)),
 ];
 
@@ -92,22 +102,18 @@ fn verdict(results: &Results, target: Target) -> Option<Verdict> {
     let cell = |peer: Peer| results.find(target.scenario, target.case, peer.name(), target.metric);
     let ours = cell(target.ours)?;
     let measured = ours.summary()?.median;
-    let compared = |rival: Peer| {
-        let theirs = cell(rival)?;
-        Some((theirs.summary()?.median, ratio(ours, theirs)))
+    let (bound, rival) = target.goal.parts();
+    let theirs = cell(rival).and_then(|cell| Some((cell, cell.summary()?.median)));
+    let paired = theirs.and_then(|(cell, _)| ratio(ours, cell));
+    let over = |rival: f64| paired.map_or(measured / rival, |ratio| ratio.value);
+    let kept = match target.goal {
+        Goal::AtLeast(..) => measured >= bound,
+        Goal::AtMost(..) => measured <= bound,
+        // Without the rival nothing is known.
+        Goal::RatioAtLeast(..) => over(theirs?.1) >= bound,
+        Goal::RatioAtMost(..) => over(theirs?.1) <= bound,
     };
-    let (rival, ratio, kept) = match target.goal {
-        Goal::AtLeast(bound) => (None, None, measured >= bound),
-        Goal::AtMost(bound) => (None, None, measured <= bound),
-        Goal::RatioAtLeast(bound, rival) => {
-            let (rival, ratio) = compared(rival)?;
-            (Some(rival), ratio, ratio.map_or(measured / rival, |ratio| ratio.value) >= bound)
-        }
-        Goal::RatioAtMost(bound, rival) => {
-            let (rival, ratio) = compared(rival)?;
-            (Some(rival), ratio, ratio.map_or(measured / rival, |ratio| ratio.value) <= bound)
-        }
-    };
+    let (rival, ratio) = (theirs.map(|(_, median)| median), paired);
     Some(Verdict { target, measured, rival, ratio, kept })
 }
 
@@ -119,11 +125,29 @@ impl Target {
 
     /// What was promised.
     pub(crate) fn goal(&self) -> String {
+        let (bound, rival) = self.goal.parts();
         match self.goal {
-            Goal::RatioAtLeast(bound, rival) => format!("≥ {bound}x {}", rival.name()),
-            Goal::RatioAtMost(bound, rival) => format!("≤ {bound}x {}", rival.name()),
-            Goal::AtLeast(bound) => format!("≥ {bound}"),
-            Goal::AtMost(bound) => format!("≤ {bound}"),
+            Goal::RatioAtLeast(..) => format!("≥ {bound}x {}", rival.name()),
+            Goal::RatioAtMost(..) => format!("≤ {bound}x {}", rival.name()),
+            Goal::AtLeast(..) => format!("≥ {bound}"),
+            Goal::AtMost(..) => format!("≤ {bound}"),
+        }
+    }
+
+    /// Who stands beside it.
+    pub(crate) fn rival(&self) -> Peer {
+        self.goal.parts().1
+    }
+}
+
+impl Goal {
+    /// The bound and the rival.
+    fn parts(self) -> (f64, Peer) {
+        match self {
+            Self::RatioAtLeast(bound, rival)
+            | Self::RatioAtMost(bound, rival)
+            | Self::AtLeast(bound, rival)
+            | Self::AtMost(bound, rival) => (bound, rival),
         }
     }
 }

@@ -38,6 +38,9 @@ pub(crate) struct Connection {
     buffer: Vec<u8>,
 }
 
+/// Of a long body: few reads for a page of 1 MB, and little memory for thousands of connections.
+const READ_AT_ONCE: usize = 64 * 1024;
+
 /// Far above any head that our workers and peers send.
 const HEAD_MAX: usize = 16 * 1024;
 
@@ -84,6 +87,7 @@ impl Connection {
                 let mut rest = (head + length).saturating_sub(self.buffer.len());
                 while rest > 0 {
                     self.buffer.clear();
+                    self.buffer.reserve(rest.min(READ_AT_ONCE));
                     match self.stream.read_buf(&mut self.buffer).await {
                         Ok(0) | Err(_) => return Err(Outcome::Cut),
                         Ok(count) => rest = rest.saturating_sub(count),

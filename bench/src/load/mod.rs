@@ -6,6 +6,7 @@
 //! before the run from a seed, the same for every peer.
 
 pub(crate) mod client;
+pub(crate) mod crowd;
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};

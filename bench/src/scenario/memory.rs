@@ -1,51 +1,81 @@
-//! A page of 1 MB after a wait of 100 ms: memory by the number of connections, bounded or not.
+//! A page of 1 MB that waits for 100 ms, by the number of connections, bounded or not.
+//!
+//! The page is there before the wait, as one from a cache is while its request waits for something
+//! else: whoever serves every connection at once holds as many pages as there are connections.
 
 use std::time::Duration;
 
 use super::hello::RATE;
-use super::{Bench, FAILED, FRONT_MEMORY, WORKER_MEMORY, turn};
+use super::{Bench, FAILED, FRONT_MEMORY, Meter, WORKER_MEMORY, turn};
+use crate::load::crowd::Crowd;
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::plot::{Chart, Scale, Series};
 use crate::process::usage;
-use crate::results::Place;
-use crate::wrk::{Connections, Run, wrk};
+use crate::results::{Metric, Place};
 
 /// HAProxy twice: what a worker has written and nobody has read yet lies in the kernel over TCP,
-/// where no resident set shows it, and mostly in the worker over Unix sockets: they hold little.
+/// where no resident set shows it, and partly in the worker over Unix sockets: they hold less.
 const PEERS: [Peer; 4] = [Peer::Tenfold, Peer::Haproxy, Peer::HaproxyUnix, Peer::Node];
-const CONNECTIONS: [(&str, u32); 4] = [("20", 20), ("100", 100), ("500", 500), ("1500", 1500)];
-/// The limit of the incident that the scenario is taken from; nobody is shed for waiting.
+/// The limit of the incident that the scenario is taken from. Nobody is shed: every connection has
+/// room in the queue, which is longer than there are connections, and time.
 const SETUP: Setup =
-    Setup { app: App::Node, workers: 1, limit: 20, queue_timeout: Duration::from_secs(60) };
+    Setup { app: App::Node, workers: 1, limit: 100, queue_timeout: Duration::from_secs(60) };
 /// Between two looks at the memory.
 const SAMPLE: Duration = Duration::from_millis(50);
 
+/// Connections, ascending, and for how long: unbounded, those of the last case are answered in
+/// turns of several seconds.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    connections: u32,
+    window: Duration,
+}
+
+const fn case(name: &'static str, connections: u32, seconds: u64) -> Case {
+    Case { name, connections, window: Duration::from_secs(seconds) }
+}
+
+const CASES: [Case; 4] =
+    [case("25", 25, 1), case("100", 100, 1), case("400", 400, 1), case("1500", 1500, 4)];
+
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let peers = bench.peers(&PEERS)?;
-    let seconds = bench.window(Duration::from_secs(2)).as_secs() as u32;
-    for (case, connections) in bench.cases(&CONNECTIONS) {
-        for round in 0..bench.plan.rounds {
-            for peer in turn(round, &peers) {
-                // A heap that has grown stays so: each window has processes of its own.
-                let Some(deployment) = bench.start(*peer, SETUP).await? else { continue };
-                let place = Place { scenario: "memory", case, peer: peer.name(), round };
-                let address = deployment.address;
-                let how = Connections::Kept;
-                let load = wrk(Run { address, path: "/shop", connections, how, seconds });
-                let (counts, front, workers) = watched(load, &deployment).await;
-                let counts = counts?;
-                bench.add(place, WORKER_MEMORY, workers as f64 / 1e6);
-                if front > 0 {
-                    bench.add(place, FRONT_MEMORY, front as f64 / 1e6);
-                }
-                bench.add(place, RATE, counts.rate);
-                bench.add(place, FAILED, counts.failed as f64);
+    for round in 0..bench.plan.rounds {
+        for peer in turn(round, &peers) {
+            // A heap that has grown stays so: each round has processes of its own, and in it
+            // connections only become more.
+            let Some(deployment) = bench.start(*peer, SETUP).await? else { continue };
+            for case in bench.cases(&CASES) {
+                measure(bench, &deployment, case, round).await;
             }
         }
     }
-    let figure = figure(bench);
-    bench.figures.push(("memory".to_owned(), figure));
+    for (name, metric) in [("memory", WORKER_MEMORY), ("memory-rate", RATE)] {
+        let figure = figure(bench, metric);
+        bench.figures.push((name.to_owned(), figure));
+    }
     Ok(())
+}
+
+/// One window; memory is the most that was held in it.
+async fn measure(bench: &mut Bench, deployment: &Deployment, case: Case, round: usize) {
+    let place = Place { scenario: "memory", case: case.name, peer: deployment.peer.name(), round };
+    let crowd = Crowd::gather(deployment.address, case.connections, 9).await;
+    if crowd.len() < case.connections as usize {
+        let (peer, name) = (deployment.peer.name(), case.name);
+        bench.results.note(format!("memory: {peer} took {} of {name}", crowd.len()));
+    }
+    let meter = Meter::start(deployment);
+    let load = crowd.ask("/shop", bench.window(case.window));
+    let (counts, front, workers) = watched(load, deployment).await;
+    bench.add(place, WORKER_MEMORY, workers as f64 / 1e6);
+    if front > 0 {
+        bench.add(place, FRONT_MEMORY, front as f64 / 1e6);
+    }
+    bench.add(place, RATE, counts.rate);
+    meter.finish_cpu(bench, place, counts.requests);
+    bench.add(place, FAILED, counts.failed as f64);
 }
 
 /// What `load` gives, and the most memory that front and workers held meanwhile, in bytes.
@@ -67,18 +97,19 @@ async fn watched<T>(load: impl Future<Output = T>, deployment: &Deployment) -> (
     }
 }
 
-fn figure(bench: &Bench) -> Chart {
+fn figure(bench: &Bench, metric: Metric) -> Chart {
     let series = PEERS.map(|peer| {
-        let points = CONNECTIONS.iter().filter_map(|(case, connections)| {
-            let cell = bench.results.find("memory", case, peer.name(), WORKER_MEMORY.name)?;
-            Some((f64::from(*connections), cell.summary()?.median))
+        let points = CASES.iter().filter_map(|case| {
+            let cell = bench.results.find("memory", case.name, peer.name(), metric.name)?;
+            Some((f64::from(case.connections), cell.summary()?.median))
         });
         Series { name: peer.name().to_owned(), points: points.collect() }
     });
+    let limit = SETUP.limit;
     Chart {
-        title: "Memory of a worker by connections: 1 MB after 100 ms, limit 20".to_owned(),
+        title: format!("1 MB after 100 ms, limit {limit}: {} by connections", metric.name),
         x_label: "connections".to_owned(),
-        y_label: "MB".to_owned(),
+        y_label: metric.unit.to_owned(),
         x_scale: Scale::Linear,
         y_scale: Scale::Linear,
         shaded: None,

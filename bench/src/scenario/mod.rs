@@ -18,7 +18,7 @@ use crate::load::Record;
 use crate::peer::{Deployment, Peer, Setup, Tools};
 use crate::plot::Chart;
 use crate::process::{Members, Usage, generator_cpu, usage};
-use crate::results::{Metric, Place, Results};
+use crate::results::{Metric, Place, Results, Took};
 
 /// What is run, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -29,7 +29,7 @@ pub(crate) enum Scenario {
     Tail,
     /// Few pooled connections of uneven use, as from an ingress.
     KeepaliveSkew,
-    /// A page of 1 MB after a wait of 100 ms, by the number of connections.
+    /// A page of 1 MB that waits for 100 ms, by the number of connections.
     Memory,
     /// 10 and 60 times the capacity beside users and probes.
     Flood,
@@ -56,13 +56,30 @@ pub(crate) struct Lasts {
 }
 
 impl Scenario {
+    /// In tables and in files.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hello => "hello",
+            Self::Tail => "tail",
+            Self::KeepaliveSkew => "keepalive-skew",
+            Self::Memory => "memory",
+            Self::Flood => "flood",
+            Self::Crash => "crash",
+            Self::Handover => "handover",
+            Self::Idle => "idle",
+            Self::Start => "start",
+            Self::Sim => "sim",
+            Self::All => "all",
+        }
+    }
+
     /// For plans; measured, and rounded up.
     pub(crate) fn lasts(self) -> Lasts {
         let (once, per_round) = match self {
             Self::Hello => (60, 34),
             Self::Tail => (20, 52),
             Self::KeepaliveSkew => (8, 12),
-            Self::Memory => (0, 40),
+            Self::Memory => (0, 38),
             Self::Flood => (0, 52),
             Self::Crash => (10, 13),
             Self::Handover => (10, 11),
@@ -137,8 +154,9 @@ impl Bench {
             Scenario::Sim | Scenario::All => Ok(()),
         }
         .with_context(|| format!("{scenario:?}"))?;
-        let took = tenfold::clock::now().saturating_duration_since(started);
-        eprintln!("   {} s", took.as_secs());
+        let seconds = tenfold::clock::now().saturating_duration_since(started).as_secs();
+        eprintln!("   {seconds} s");
+        self.results.took.push(Took { scenario: scenario.name(), seconds });
         Ok(())
     }
 
@@ -254,13 +272,21 @@ impl Meter {
     /// Adds CPU per request, and memory as it is now. A peer without processes in front has no
     /// cells for them.
     fn finish(&self, bench: &mut Bench, place: Place<'_>, requests: u64) {
+        if !self.front.is_empty() {
+            let memory = usage(&self.front).memory_bytes;
+            bench.add(place, FRONT_MEMORY, memory as f64 / 1e6);
+        }
+        self.finish_cpu(bench, place, requests);
+    }
+
+    /// Adds CPU per request alone.
+    fn finish_cpu(&self, bench: &mut Bench, place: Place<'_>, requests: u64) {
         let (front, workers) = (usage(&self.front), usage(&self.workers));
         let per_request = |now: Duration, before: Duration| {
             now.saturating_sub(before).as_secs_f64() * 1e6 / requests.max(1) as f64
         };
         if !self.front.is_empty() {
             bench.add(place, FRONT_CPU, per_request(front.cpu, self.at_start.0.cpu));
-            bench.add(place, FRONT_MEMORY, front.memory_bytes as f64 / 1e6);
         }
         bench.add(place, WORKER_CPU, per_request(workers.cpu, self.at_start.1.cpu));
         bench.add(place, GENERATOR_CPU, per_request(generator_cpu(), self.generator));
