@@ -104,22 +104,18 @@ impl Record {
 
 /// Runs all streams at once to their ends; records are in the order of answers, per stream.
 pub(crate) async fn run(streams: Vec<Stream>) -> Vec<Vec<Record>> {
-    let local = LocalSet::new();
     // Workers that wait for timers leave a core to us, and one is enough; those that burn CPU do
     // not, and there the kernel knows best.
     let timed = streams.iter().any(|stream| matches!(stream.work, Work::Served(_)));
     let _core = timed.then(OneCore::take);
-    // What is due at once is not sent late because tasks were still being made.
-    let start = tenfold::clock::now() + Duration::from_millis(20);
-    local
+    LocalSet::new()
         .run_until(async move {
-            let mut tasks = JoinSet::new();
-            for (index, stream) in streams.into_iter().enumerate() {
-                tasks.spawn_local(async move { (index, play(stream, start).await) });
+            let mut shared = Vec::new();
+            for stream in streams {
+                shared.push(Rc::new(Shared::open(stream).await));
             }
-            let mut done = tasks.join_all().await;
-            done.sort_by_key(|(index, _)| *index);
-            done.into_iter().map(|(_, records)| records).collect()
+            play(&shared).await;
+            shared.iter().map(|shared| shared.records.take()).collect()
         })
         .await
 }
@@ -157,54 +153,79 @@ impl Drop for OneCore {
 /// What the requests of one stream share.
 struct Shared {
     stream: Stream,
-    start: Instant,
     /// Free connections of each client, the last used at the end.
     idle: RefCell<Vec<Vec<Connection>>>,
     places: Semaphore,
     records: RefCell<Vec<Record>>,
 }
 
-async fn play(stream: Stream, start: Instant) -> Vec<Record> {
-    let mut random = SplitMix64::new(stream.seed);
-    let places = match stream.travel {
-        Travel::Pool { connections } => connections,
-        Travel::KeepAlive | Travel::Close => Semaphore::MAX_PERMITS,
-    };
-    let mut idle: Vec<Vec<Connection>> = (0..stream.clients).map(|_| Vec::new()).collect();
-    if let Travel::Pool { connections } = stream.travel {
-        for at in 0..connections {
-            let client = at % idle.len();
-            let opened = Connection::open(source(&stream, client as u16), stream.target).await;
-            idle[client].extend(opened);
+impl Shared {
+    /// With the connections that the stream has from the start.
+    async fn open(stream: Stream) -> Self {
+        let places = match stream.travel {
+            Travel::Pool { connections } => connections,
+            Travel::KeepAlive | Travel::Close => Semaphore::MAX_PERMITS,
+        };
+        let mut idle: Vec<Vec<Connection>> = (0..stream.clients).map(|_| Vec::new()).collect();
+        if let Travel::Pool { connections } = stream.travel {
+            for at in 0..connections {
+                let client = at % idle.len();
+                let opened = Connection::open(source(&stream, client as u16), stream.target).await;
+                idle[client].extend(opened);
+            }
         }
+        let (idle, records) = (RefCell::new(idle), RefCell::default());
+        Self { stream, idle, places: Semaphore::new(places), records }
     }
-    let (mut due, until) = (stream.from, stream.until);
-    let shared = Rc::new(Shared {
-        start,
-        idle: RefCell::new(idle),
-        places: Semaphore::new(places),
-        records: RefCell::new(Vec::new()),
-        stream,
-    });
-    let mut requests = JoinSet::new();
+}
+
+/// A request to come.
+struct Arrival {
+    due: Duration,
+    /// Which of the streams.
+    stream: usize,
+    client: u16,
+    path: String,
+}
+
+/// All arrivals of one stream.
+fn arrivals(number: usize, stream: &Stream) -> Vec<Arrival> {
+    let mut random = SplitMix64::new(stream.seed);
+    let mut arrivals = Vec::new();
+    let mut due = stream.from;
     loop {
-        let rate = shared.stream.rate;
-        due += Duration::from_secs_f64(exponential(&mut random) / rate);
-        if due >= until {
-            break;
+        due += Duration::from_secs_f64(exponential(&mut random) / stream.rate);
+        if due >= stream.until {
+            return arrivals;
         }
-        let client = random.below(u64::from(shared.stream.clients)) as u16;
-        let path = shared.stream.work.draw(&mut random);
+        let client = random.below(u64::from(stream.clients)) as u16;
+        let path = stream.work.draw(&mut random);
+        arrivals.push(Arrival { due, stream: number, client, path });
+    }
+}
+
+/// Sends everything when it is due, and waits for what comes back.
+///
+/// In one order for all streams: timers ring once a millisecond, and what is due within the same
+/// one goes out together. Were each stream to wait for itself, one of them would always be the
+/// first of its millisecond, and with queues that shed by age the first is the one that is served.
+async fn play(shared: &[Rc<Shared>]) {
+    let all = shared.iter().enumerate();
+    let mut arrivals: Vec<Arrival> =
+        all.flat_map(|(number, shared)| arrivals(number, &shared.stream)).collect();
+    arrivals.sort_by_key(|arrival| arrival.due);
+    let start = tenfold::clock::now() + Duration::from_millis(20);
+    let mut requests = JoinSet::new();
+    for Arrival { due, stream, client, path } in arrivals {
         tokio::time::sleep_until((start + due).into()).await;
-        requests.spawn_local(one(Rc::clone(&shared), due, client, path));
+        requests.spawn_local(one(Rc::clone(&shared[stream]), (start, due), client, path));
         while requests.try_join_next().is_some() {}
     }
     requests.join_all().await;
-    shared.records.take()
 }
 
-async fn one(shared: Rc<Shared>, due: Duration, client: u16, path: String) {
-    let intended = shared.start + due;
+async fn one(shared: Rc<Shared>, (start, due): (Instant, Duration), client: u16, path: String) {
+    let intended = start + due;
     let lag = tenfold::clock::now().saturating_duration_since(intended);
     let deadline = intended + shared.stream.timeout;
     let answered = tokio::time::timeout_at(deadline.into(), exchange(&shared, client, &path)).await;
