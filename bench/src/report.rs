@@ -103,7 +103,7 @@ impl Report<'_> {
         }
         page.push_str("\n## Goals, broken ones first\n\n");
         page.push_str("| | what | goal | measured | rival | ratio |\n|---|---|---|---|---|---|\n");
-        for verdict in verdicts {
+        for verdict in &verdicts {
             let _ = writeln!(
                 page,
                 "| {} | {} | {} | {} | {} | {} |",
@@ -116,6 +116,15 @@ impl Report<'_> {
                 }),
                 interval(verdict.ratio)
             );
+        }
+        let mut told = Vec::new();
+        for verdict in verdicts.iter().filter(|verdict| !verdict.kept) {
+            let Some(reason) = verdict.target.reason() else { continue };
+            if !told.contains(&reason) {
+                told.push(reason);
+                let target = verdict.target;
+                let _ = writeln!(page, "\n*{}, {}:* {reason}", target.scenario, target.metric);
+            }
         }
     }
 

@@ -134,6 +134,24 @@ impl Target {
         }
     }
 
+    /// Why it is missed, and what would win it; none where the numbers of the run tell that.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        match (self.scenario, self.metric) {
+            ("flood", USERS) => Some(
+                "One queue, first come, first served, serves everybody in the share that capacity \
+                 has of arrivals: a tenth, a sixtieth. HAProxy's is of the same kind. A queue for \
+                 each client, of which the longest gives way first, would serve all users.",
+            ),
+            ("memory", "worker memory") => Some(
+                "What a worker has written lies in the kernel over TCP, up to 4 MB a connection, \
+                 where no resident set shows it; over Unix sockets all but 208 KB of it stays in \
+                 the worker. A larger send buffer would move it into the kernel, and a container \
+                 would pay for as much as before.",
+            ),
+            _ => None,
+        }
+    }
+
     /// Who stands beside it.
     pub(crate) fn rival(&self) -> Peer {
         self.goal.parts().1
