@@ -17,7 +17,7 @@ use crate::admin::ControlSocket;
 use crate::config::{
     self, Address, AppAddress, Capacity, CgroupOwner, Config, CountReason, Denied, Dialect,
     Environment, HostFacts, Kind, LogLevel, NoRuntimeDir, Placeholder, choose_runtime_dir,
-    runtime_dir_candidates,
+    find_runtime_dir, runtime_dir_candidates,
 };
 use crate::link::orders::Expects;
 use crate::preload;
@@ -379,7 +379,10 @@ pub(crate) fn facts(environment: &Environment) -> HostFacts {
         cpu_quota: Ok(cpu_quota),
         memory: Ok(memory),
         nofile: nofile().map_err(|error| Denied(error.to_string())),
-        runtime_dir: runtime_dir(environment),
+        runtime_dir: find_runtime_dir(
+            runtime_candidates(environment),
+            nix::unistd::geteuid().as_raw(),
+        ),
         pidfd: child::open_pidfd(1)
             .or_else(|_| child::open_pidfd(std::process::id() as i32))
             .map(drop)

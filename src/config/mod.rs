@@ -44,8 +44,8 @@ pub use request::{
 pub use resolve::DEMO_WORDS;
 pub(crate) use resolve::{Context, Work, resolve};
 pub use runtime_dir::{
-    NoRuntimeDir, choose_runtime_dir, directories_of_users, runtime_dir_candidates,
-    unit_directories,
+    NoRuntimeDir, choose_runtime_dir, directories_of_users, find_runtime_dir,
+    runtime_dir_candidates, unit_directories,
 };
 pub use settings::{
     Admin, CgroupOwner, Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat,

@@ -55,9 +55,22 @@ pub fn directories_of_users(places: &[&Path], sessions: &Path) -> Vec<PathBuf> {
 /// Takes the first candidate that exists or can be made, belongs to `uid` alone and can be
 /// written to; its mode is 0700 afterwards.
 pub fn choose_runtime_dir(candidates: Vec<PathBuf>, uid: u32) -> Result<PathBuf, NoRuntimeDir> {
+    first(candidates, uid, prepare)
+}
+
+/// The candidate that [`choose_runtime_dir`] would take; changes nothing.
+pub fn find_runtime_dir(candidates: Vec<PathBuf>, uid: u32) -> Result<PathBuf, NoRuntimeDir> {
+    first(candidates, uid, |path, uid| look(path, uid).map(drop))
+}
+
+fn first(
+    candidates: Vec<PathBuf>,
+    uid: u32,
+    judge: impl Fn(&Path, u32) -> Result<(), String>,
+) -> Result<PathBuf, NoRuntimeDir> {
     let mut refused = Vec::new();
     for path in candidates {
-        match prepare(&path, uid) {
+        match judge(&path, uid) {
             Ok(()) => return Ok(path),
             Err(reason) => refused.push((path, reason)),
         }
@@ -90,6 +103,24 @@ fn prepare(path: &Path, uid: u32) -> Result<(), String> {
         }
         Ok(()) | Err(_) => {}
     }
+    let Some(directory) = look(path, uid)? else {
+        return Err("was removed as soon as it was made".to_owned());
+    };
+    let closed = directory.set_permissions(Permissions::from_mode(0o700));
+    closed.map_err(|error| format!("cannot be closed to others: {error}"))?;
+    may_write(path).map_err(|error| format!("cannot be written to: {error}"))
+}
+
+/// Whether a candidate is ours alone, or else could be made; it, if it is there. What is ours, we
+/// may open to ourselves.
+fn look(path: &Path, uid: u32) -> Result<Option<File>, String> {
+    check_parent(path, uid)?;
+    if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        let parent = path.parent().unwrap_or(path);
+        return may_write(parent)
+            .map(|()| None)
+            .map_err(|error| format!("cannot be made: {error}"));
+    }
     let directory = open(path)?;
     let metadata = directory.metadata().map_err(|error| format!("cannot be read: {error}"))?;
     if metadata.uid() != uid {
@@ -99,12 +130,11 @@ fn prepare(path: &Path, uid: u32) -> Result<(), String> {
     if mode & 0o022 != 0 {
         return Err(format!("has mode {mode:04o}: others may have written to it"));
     }
-    if mode & 0o777 != 0o700 {
-        let closed = directory.set_permissions(Permissions::from_mode(0o700));
-        closed.map_err(|error| format!("cannot be closed to others: {error}"))?;
-    }
-    access(path, AccessFlags::W_OK | AccessFlags::X_OK)
-        .map_err(|errno| format!("cannot be written to: {}", io::Error::from(errno)))
+    Ok(Some(directory))
+}
+
+fn may_write(path: &Path) -> io::Result<()> {
+    access(path, AccessFlags::W_OK | AccessFlags::X_OK).map_err(io::Error::from)
 }
 
 /// Refuses a place where another user could swap the directory for a different one.
@@ -209,6 +239,26 @@ mod tests {
         let path = temporary.path().join("tenfold");
         assert_eq!(choose_runtime_dir(vec![path.clone()], uid), Ok(path.clone()));
         assert_eq!(mode(&path), 0o700);
+    }
+
+    #[test]
+    fn a_look_finds_the_same_and_changes_nothing() {
+        let (dir, uid) = temporary();
+        let [missing, open, file] = ["missing", "open", "file"].map(|name| dir.path().join(name));
+        make(&open, 0o755);
+        fs::write(&file, "").expect("the directory is ours");
+        for path in [&missing, &open] {
+            assert_eq!(find_runtime_dir(vec![file.clone(), path.clone()], uid), Ok(path.clone()));
+        }
+        assert!(!missing.exists());
+        assert_eq!(mode(&open), 0o755);
+        let alike = |path: &PathBuf| {
+            let (looked, taken) =
+                (find_runtime_dir(vec![path.clone()], uid), refusal(path.clone(), uid));
+            assert!(looked.expect_err("refused, too").to_string().ends_with(&taken));
+        };
+        alike(&file);
+        alike(&dir.path().join("no/parent"));
     }
 
     #[test]
