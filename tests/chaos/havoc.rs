@@ -23,11 +23,14 @@ pub(crate) const DOOM: &str = "doom";
 /// In this file of the test's directory workers note which requests they were given.
 pub(crate) const SEEN: &str = "seen";
 
+/// The name of the thread that only masters have.
+pub(crate) const REACTOR: &str = "reactor";
+
 /// What is wrong now and ends later.
 enum Ailment {
     Stopped(i32),
     Doomed,
-    Starved { limit: String },
+    Starved { pid: i32, limit: String },
     Traced(Tracer),
 }
 
@@ -127,7 +130,7 @@ impl Havoc {
                 format!("{killed}; {}", self.ail(ms, Ailment::Doomed))
             }
             Action::PauseMaster { ms } => {
-                let pid = self.tenfold.pid();
+                let pid = newest(&self.tenfold);
                 processes::signal(pid, Signal::SIGSTOP);
                 self.ail(ms, Ailment::Stopped(pid))
             }
@@ -139,6 +142,12 @@ impl Havoc {
             Action::Recycle { pick } => self.command(["recycle", &(pick % 4).to_string()]),
             Action::RecycleAll => self.command(["recycle", "all"]),
             Action::Scale { workers } => self.command(["scale", &workers.to_string()]),
+            Action::Upgrade => {
+                // The new master goes by what is deployed now: something that can run.
+                self.releases += 1;
+                write_release(self.tenfold.dir(), self.releases, None);
+                self.command(["upgrade", "--wait"])
+            }
         }
     }
 
@@ -159,8 +168,10 @@ impl Havoc {
                 let _ = std::fs::remove_file(self.tenfold.dir().join(DOOM));
                 "workers come up".to_owned()
             }
-            Ailment::Starved { limit } => {
-                prlimit(self.tenfold.pid(), &limit);
+            Ailment::Starved { pid, limit } => {
+                // An old master may have ended.
+                let done = prlimit(pid, &limit) || !processes::is_alive(pid);
+                assert!(done, "prlimit --nofile={limit} failed");
                 "descriptors again".to_owned()
             }
             Ailment::Traced(mut tracer) => {
@@ -178,9 +189,10 @@ impl Havoc {
     /// The worker that `pick` means, among those that live: found without asking the master, which
     /// may not answer just now.
     fn worker(&self, pick: u64) -> Option<i32> {
-        let children = processes::children(self.tenfold.pid()).filter(|child| child.state != 'Z');
+        let all = masters(&self.tenfold).into_iter().flat_map(processes::children);
+        let alive = all.filter(|child| child.state != 'Z').map(|child| child.pid);
         let is_worker = |pid: &i32| processes::environment_of(*pid, "TENFOLD_SLOT").is_some();
-        let workers: Vec<i32> = children.map(|child| child.pid).filter(is_worker).collect();
+        let workers: Vec<i32> = alive.filter(is_worker).collect();
         (!workers.is_empty()).then(|| workers[index(pick, workers.len())])
     }
 
@@ -232,7 +244,7 @@ impl Havoc {
     }
 
     fn starve(&mut self, spare: u64, ms: u64) -> String {
-        let pid = self.tenfold.pid();
+        let pid = newest(&self.tenfold);
         let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("it runs");
         let line = limits.lines().find(|line| line.starts_with("Max open files"));
         let soft = line.and_then(|line| line.split_whitespace().nth(3)).expect("proc(5)");
@@ -243,8 +255,8 @@ impl Havoc {
         }
         let limit = format!("{soft}:");
         let left = processes::counters(pid).fds as u64 + spare;
-        prlimit(pid, &format!("{left}:"));
-        format!("{left} descriptors; {}", self.ail(ms, Ailment::Starved { limit }))
+        assert!(prlimit(pid, &format!("{left}:")), "prlimit cannot starve {pid}");
+        format!("{left} descriptors; {}", self.ail(ms, Ailment::Starved { pid, limit }))
     }
 
     fn inject(&mut self, fault: Fault, ms: u64) -> String {
@@ -252,13 +264,17 @@ impl Havoc {
         if self.ailments.values().any(|it| matches!(it, Ailment::Traced(_))) {
             return "traced already".to_owned();
         }
-        let thread = thread_of(self.tenfold.pid(), fault.thread).to_string();
+        let master = newest(&self.tenfold);
+        let thread = match fault.thread {
+            Some(name) => thread_of(master, name).unwrap_or_else(|| panic!("no thread {name}")),
+            None => master,
+        };
         let notes = self.tenfold.dir().join(format!("strace.{}", self.done));
         let Fault { call, error, .. } = fault;
         // Every other one: what is tried again comes through.
         let inject = format!("inject={call}:error={error}:when=1+2");
         let mut strace = Command::new("strace")
-            .args(["-p", &thread, "-e", &format!("trace={call}"), "-e", &inject, "-o"])
+            .args(["-p", &thread.to_string(), "-e", &format!("trace={call}"), "-e", &inject, "-o"])
             .arg(&notes)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -273,24 +289,40 @@ impl Havoc {
     }
 }
 
-/// The id of the master's thread of that name, or of its main thread.
-fn thread_of(pid: i32, name: Option<&str>) -> i32 {
-    let Some(name) = name else { return pid };
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+/// All masters that run, the one that was started last at the end: while one gives the pool to
+/// another there are two. Found without asking them, who may not answer just now.
+fn masters(tenfold: &Tenfold) -> Vec<i32> {
+    let mut all = tenfold.tree();
+    all.push(tenfold.pid());
+    all.retain(|pid| processes::is_alive(*pid) && thread_of(*pid, REACTOR).is_some());
+    all.sort_by_key(|pid| processes::start_time(*pid));
+    all
+}
+
+/// The master that was started last.
+pub(crate) fn newest(tenfold: &Tenfold) -> i32 {
+    masters(tenfold).pop().expect("a master runs")
+}
+
+/// The id of that process's thread of that name.
+fn thread_of(pid: i32, name: &str) -> Option<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let found = tasks.flatten().find(|task| {
         let comm = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
         comm.trim() == name
     });
-    let found = found.unwrap_or_else(|| panic!("no thread {name}"));
-    found.file_name().to_string_lossy().parse().expect("threads are named by numbers")
+    let id = found?.file_name().to_string_lossy().parse();
+    Some(id.expect("threads are named by numbers"))
 }
 
-fn prlimit(pid: i32, nofile: &str) {
+/// Whether that limit is in force now.
+fn prlimit(pid: i32, nofile: &str) -> bool {
     let status = Command::new("prlimit")
         .args(["--pid", &pid.to_string(), &format!("--nofile={nofile}")])
+        .stderr(Stdio::null())
         .status()
         .expect("util-linux is installed");
-    assert!(status.success(), "prlimit --nofile={nofile} failed");
+    status.success()
 }
 
 /// Puts another release in place, as a deployment script does, and points `current` at it.

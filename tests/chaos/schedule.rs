@@ -67,6 +67,8 @@ pub(crate) enum Action {
     Scale {
         workers: u64,
     },
+    /// A new master of the same program, and a release that is fine.
+    Upgrade,
 }
 
 /// Which system call of which thread fails, and how.
@@ -94,7 +96,7 @@ pub(crate) struct Step {
 }
 
 const fn of_reactor(call: &'static str, error: &'static str) -> Fault {
-    Fault { thread: Some("reactor"), call, error }
+    Fault { thread: Some(super::havoc::REACTOR), call, error }
 }
 
 const fn of_control(call: &'static str, error: &'static str) -> Fault {
@@ -147,6 +149,7 @@ const DECK: &[fn(&mut SplitMix64) -> Action] = &[
     |it| Action::Recycle { pick: it.next_u64() },
     |_| Action::RecycleAll,
     |it| Action::Scale { workers: 3 + it.below(4) },
+    |_| Action::Upgrade,
 ];
 
 /// The schedule of this seed: so long that every kind of action comes once in each round.

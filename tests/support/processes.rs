@@ -113,6 +113,13 @@ pub(crate) fn children(pid: i32) -> impl Iterator<Item = Process> {
     all().filter(move |process| process.parent == pid)
 }
 
+/// When `pid` was started, in the kernel's ticks since boot; 0 for one that has ended.
+pub(crate) fn start_time(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = after_name(&stat).unwrap_or_default();
+    fields.get(19).and_then(|field| field.parse().ok()).unwrap_or(0)
+}
+
 /// Sends `signal`; a process that has already ended is no error.
 pub(crate) fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1, "signal to {pid} would reach more than one process");
