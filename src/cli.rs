@@ -15,7 +15,7 @@ use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 use nix::sys::signal::Signal;
 
-use crate::admin::{EventStyle, Probe, StopWish, Wait, Whom};
+use crate::admin::{EventStyle, LogsWanted, Probe, StopWish, Wait, Whom};
 use crate::config::{
     Config, ConfigErrors, Context, Environment, Layers, Setting, Work, describe, resolve,
 };
@@ -67,6 +67,13 @@ pub enum Invocation {
         name: Option<String>,
         /// Text for people or JSON.
         style: EventStyle,
+    },
+    /// Show what workers of a running instance write.
+    Logs {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// What of it.
+        wanted: LogsWanted,
     },
     /// Say by the exit code whether a running instance is well.
     Health {
@@ -262,9 +269,10 @@ impl Reader<'_> {
             Subcommand::Requests { name, slot, json } => {
                 Invocation::Requests { name, slot, format: json.into() }
             }
-            Subcommand::Events { name, json } => {
-                let style = if json { EventStyle::Json } else { EventStyle::Text };
-                Invocation::Events { name, style }
+            Subcommand::Events { name, json } => Invocation::Events { name, style: json.into() },
+            Subcommand::Logs { name, json, follow, slot } => {
+                let wanted = LogsWanted { slot, follow, style: json.into() };
+                Invocation::Logs { name, wanted }
             }
             Subcommand::Reload { name, wait } => Invocation::Reload { name, wait: wait.into() },
             Subcommand::Recycle { name, slots, wait } => {

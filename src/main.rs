@@ -61,6 +61,9 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
         Invocation::Events { name, style } => {
             block_on(admin::events(&find(name)?, style, print_line))?;
         }
+        Invocation::Logs { name, wanted } => {
+            block_on(admin::logs(&find(name)?, wanted, print_line))?
+        }
         Invocation::Health { whom, probe } => {
             return found(&block_on(client::health(&directories, &whom, probe))?);
         }
@@ -84,7 +87,7 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
             print(&format!("draining slot {slot}; `tenfold recycle {slot}` starts it again"))?;
         }
         Invocation::Stop { name, wish } => {
-            block_on(client::stop(&find(name)?, wish, STOP_PATIENCE))?;
+            block_on(client::stop(&find(name)?, wish, STOP_PATIENCE))?
         }
         Invocation::Upgrade { name, wait } => {
             let pid = block_on(client::upgrade(&find(name)?, wait))?;

@@ -6,5 +6,7 @@ mod support;
 mod events;
 #[path = "operate/inspect.rs"]
 mod inspect;
+#[path = "operate/logs.rs"]
+mod logs;
 #[path = "operate/slots.rs"]
 mod slots;

@@ -1,4 +1,4 @@
-//! The reading end of a stream of lines over the control socket: `tenfold events`.
+//! The reading end of a stream of lines over the control socket: `tenfold events`, `tenfold logs`.
 
 use std::io;
 use std::path::Path;
@@ -13,13 +13,20 @@ use tokio::net::UnixStream;
 
 use super::client::{PATIENCE, explain};
 
-/// How events are printed.
+/// How events, and lines of workers, are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventStyle {
     /// `2025-01-31T08:00:00.000Z worker_ready slot=0 worker=1 pid=17 after_ms=52`.
     Text,
     /// As they come: one JSON object a line.
     Json,
+}
+
+/// A flag of the command line: `--json`.
+impl From<bool> for EventStyle {
+    fn from(is_set: bool) -> Self {
+        if is_set { Self::Json } else { Self::Text }
+    }
 }
 
 /// These come first, in this order; the others by name.
@@ -54,6 +61,60 @@ pub async fn events(
         Err(error) if is_broken_pipe(&error) => Ok(()),
         Ok(()) if last != "finished" => bail!("the master is gone"),
         outcome => outcome,
+    }
+}
+
+/// Which lines of workers are wanted, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogsWanted {
+    /// Only of this slot; none: of all, each with its slot before it.
+    pub slot: Option<u16>,
+    /// Whether to go on with what the workers write from now on.
+    pub follow: bool,
+    /// Text as the workers wrote it, or JSON.
+    pub style: EventStyle,
+}
+
+/// Gives the lines that a master keeps of its workers to `print`, and those that follow.
+///
+/// # Errors
+/// It cannot be reached, has no such slot or does not see what its workers write; what `print`
+/// returns. A reader of ours that has gone away ends it without an error, and so does the
+/// master's end.
+pub async fn logs(
+    socket: &Path,
+    wanted: LogsWanted,
+    mut print: impl FnMut(&str) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let LogsWanted { slot, follow: follows, style } = wanted;
+    let one = slot.map_or_else(String::new, |slot| format!("&slot={slot}"));
+    let path = format!("/logs?follow={follows}{one}");
+    let outcome = follow(socket, &path, |line| {
+        let printed = match style {
+            EventStyle::Json => print(line),
+            EventStyle::Text => {
+                let log: Map<String, Value> =
+                    serde_json::from_str(line).context("the master sent what is no line")?;
+                print(&log_text(&log, slot))
+            }
+        };
+        Ok(printed?)
+    });
+    match outcome.await {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// One line of a worker for a person, as the worker wrote it.
+fn log_text(log: &Map<String, Value>, slot: Option<u16>) -> String {
+    if let Some(missed) = log.get("missed") {
+        return format!("[{missed} lines missed]");
+    }
+    let line = log.get("line").and_then(Value::as_str).unwrap_or_default();
+    match (slot, log.get("slot")) {
+        (None, Some(slot)) => format!("[{slot}] {line}"),
+        (Some(_), _) | (None, None) => line.to_owned(),
     }
 }
 

@@ -12,6 +12,7 @@ mod exposition;
 mod follow;
 mod health;
 mod listener;
+mod logs;
 mod metrics;
 mod requests;
 mod server;
@@ -20,7 +21,7 @@ mod table;
 
 pub use client::{Probe, StopWish, Wait, Whom};
 pub(crate) use entrances::Entrances;
-pub use follow::{EventStyle, events};
+pub use follow::{EventStyle, LogsWanted, events, logs};
 pub(crate) use listener::{AdminListener, Process, bind};
 pub use metrics::{METRICS, Metric};
 pub use requests::requests_table;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+use super::logs::{Follow, LogLines};
 use super::{Sources, health, requests};
 use crate::config::Name;
 use crate::policy::StopKind;
@@ -179,6 +180,7 @@ pub(super) async fn serve(
         .route("/stop", post(stop))
         .route("/upgrade", post(upgrade))
         .route("/events", get(events))
+        .route("/logs", get(logs))
         .with_state(sources);
     // Who has asked gets an answer, and a new master takes the next.
     axum::serve(listener, router).with_graceful_shutdown(passed).await
@@ -338,6 +340,26 @@ async fn drain(
 async fn events(State(sources): State<Sources>) -> Result<Response, (StatusCode, String)> {
     let lines = sources.ask(Request::Events).await.map_err(wordless)?;
     let lines = lines.ok_or((StatusCode::CONFLICT, "too many read events already".to_owned()))?;
+    Ok(([(CONTENT_TYPE, "application/jsonl")], Body::new(lines)).into_response())
+}
+
+/// What `GET /logs` takes in its query.
+#[derive(Debug, Deserialize)]
+struct LogsAsked {
+    slot: Option<u16>,
+    #[serde(default)]
+    follow: bool,
+}
+
+/// A line of JSON for each line of a worker.
+async fn logs(
+    State(sources): State<Sources>,
+    Query(LogsAsked { slot, follow }): Query<LogsAsked>,
+) -> Result<Response, (StatusCode, String)> {
+    let reader = sources.ask(|reply| Request::Logs(slot, reply)).await;
+    let reader = reader.map_err(wordless)?.map_err(conflict)?;
+    let follow = if follow { Follow::Yes } else { Follow::No };
+    let lines = LogLines::new(reader, follow);
     Ok(([(CONTENT_TYPE, "application/jsonl")], Body::new(lines)).into_response())
 }
 

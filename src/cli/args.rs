@@ -168,6 +168,21 @@ pub(super) enum Subcommand {
         #[arg(value_name = "SLOT")]
         slot: u16,
     },
+    /// Show what workers wrote last
+    Logs {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Go on with what they write
+        #[arg(short, long)]
+        follow: bool,
+        /// Whose workers only
+        #[arg(value_name = "SLOT")]
+        slot: Option<u16>,
+    },
     /// End a running instance gracefully
     Stop {
         /// Which instance; not needed if only one runs

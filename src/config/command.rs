@@ -49,6 +49,7 @@ pub(crate) const SUBCOMMANDS: &[&str] = &[
     "drain",
     "upgrade",
     "events",
+    "logs",
     "signal",
     "stack",
     "stop",

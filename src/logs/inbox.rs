@@ -4,12 +4,13 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
 
+use super::recent::Recent;
 use super::{Dropped, LastWords};
 use crate::policy::{Slot, WorkerId};
 
@@ -32,6 +33,7 @@ pub(super) struct Inbox {
     wake: EventFd,
     own_dropped: AtomicU64,
     workers_dropped: AtomicU64,
+    recent: Arc<Recent>,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +73,7 @@ impl Inbox {
             wake: EventFd::from_flags(flags)?,
             own_dropped: AtomicU64::new(0),
             workers_dropped: AtomicU64::new(0),
+            recent: Arc::default(),
         })
     }
 
@@ -142,6 +145,11 @@ impl Inbox {
             own: self.own_dropped.load(Ordering::Relaxed),
             workers: self.workers_dropped.load(Ordering::Relaxed),
         }
+    }
+
+    /// What the workers wrote last.
+    pub(super) fn recent(&self) -> &Arc<Recent> {
+        &self.recent
     }
 
     /// Readable when there is something to take.

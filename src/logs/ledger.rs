@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tracing::Level;
 
@@ -50,8 +51,9 @@ impl Ledger {
         self.workers.insert(worker, Entry::new(slot, Life::Running));
     }
 
-    /// Remembers the last lines of a worker that runs.
-    pub(super) fn record(&mut self, origin: Origin, piece: &Piece<'_>) {
+    /// Remembers the last lines of a worker that runs, for its death, and of all for readers.
+    pub(super) fn record(&mut self, origin: Origin, piece: &Piece<'_>, at: SystemTime) {
+        self.inbox.recent().record(origin, piece, at);
         let Some(entry) = self.workers.get_mut(&origin.worker) else {
             return;
         };

@@ -16,6 +16,7 @@ mod inbox;
 mod ledger;
 mod lines;
 mod outlet;
+mod recent;
 mod settings;
 mod sink;
 mod source;
@@ -38,6 +39,7 @@ use crate::clock;
 use crate::policy::{Slot, WorkerId};
 pub use format::{LineStyle, OwnLines};
 use inbox::{Command, Inbox};
+pub use recent::LogReader;
 pub use settings::{LogFormat, LogSettings, PATIENCE, WorkerOutput};
 pub use tail::LastWords;
 
@@ -172,6 +174,12 @@ impl LogHandle {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Command::Finish { worker, reply });
         answer
+    }
+
+    /// Reads what workers wrote last and what they write, of one slot or of all; none if too many
+    /// read already. Nothing is known of workers that have our own descriptors.
+    pub fn read(&self, slot: Option<Slot>) -> Option<LogReader> {
+        LogReader::new(self.inbox.recent(), slot)
     }
 
     /// Lines lost so far.

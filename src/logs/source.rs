@@ -134,7 +134,7 @@ fn deliver(
     outlet: &mut Outlet,
     ledger: &mut Ledger,
 ) {
-    ledger.record(origin, piece);
+    ledger.record(origin, piece, clock);
     // The rest of a line whose beginning was dropped is dropped too.
     *fate = match (piece.begin, *fate) {
         (Begin::Continues, Fate::Dropped) => Fate::Dropped,

@@ -1,10 +1,12 @@
-//! What a person does to one worker: sends it a signal.
+//! What a person does to one worker: sends it a signal, reads what it writes.
 
 use nix::sys::signal::Signal;
 
 use super::events::What;
 use super::recycles::worker_in;
 use super::{Process, Supervisor};
+use crate::config::WorkerOutput;
+use crate::logs::LogReader;
 use crate::policy::WorkerId;
 use crate::sys::child::{self, Delivery};
 
@@ -40,6 +42,15 @@ impl Supervisor {
         }
         self.announce_worker(worker, What::WorkerSignalled { signal: signal.as_str() });
         Ok(pid)
+    }
+
+    /// What the workers of a slot, or all, wrote last and write.
+    pub(super) fn read_logs(&self, slot: Option<u16>) -> Result<LogReader, String> {
+        if self.parts.terms.config.logs == WorkerOutput::Inherit {
+            return Err("logs = \"inherit\": workers write past tenfold".to_owned());
+        }
+        let slot = slot.map(|slot| self.slot(slot)).transpose()?;
+        self.parts.logs.read(slot).ok_or_else(|| "too many read logs already".to_owned())
     }
 
     pub(super) fn worker_of(&self, slot: u16) -> Result<WorkerId, String> {
