@@ -9,8 +9,9 @@ use tokio::sync::watch;
 
 use crate::admin::{self, AdminListener, ControlSocket, Process};
 use crate::config::{Address, Config, Listeners};
-use crate::dispatch::{self, Accepting, Bound};
+use crate::dispatch::{self, Accepting};
 use crate::host::Host;
+use crate::link::bound::Bound;
 use crate::supervisor::Charge;
 use crate::sys::child;
 use crate::sys::passed::{self, Passed};
@@ -103,6 +104,29 @@ fn listeners(
     if !passed.is_empty() {
         let names = names(&passed);
         tracing::warn!(names, "systemd passed sockets that no listener takes; see listen.on");
+    }
+    Ok(sockets)
+}
+
+/// Opens those listeners of a new configuration that the one in force has not.
+///
+/// # Errors
+/// The first address that cannot be had; then none is kept.
+pub(crate) fn added(wanted: &Listeners, running: &Listeners) -> anyhow::Result<Sockets> {
+    let mut sockets = Sockets::new();
+    let new = wanted.matched(running).into_iter().zip(&wanted.listed).enumerate();
+    for (index, (_, entry)) in new.filter(|(_, (before, _))| before.is_none()) {
+        let bound = match &entry.on {
+            None => continue,
+            Some(address @ Address::Systemd(_)) => {
+                bail!("listen: {address}: systemd passes sockets at a start only; restart the unit")
+            }
+            Some(address @ (Address::Tcp { .. } | Address::Unix(_))) => {
+                dispatch::bind(address, entry.options)
+                    .with_context(|| format!("listen: cannot listen on {address}"))?
+            }
+        };
+        sockets.insert(index, vec![bound]);
     }
     Ok(sockets)
 }

@@ -32,8 +32,10 @@ pub(crate) fn renew(origin: &Origin, host: &Rc<Host>, running: &Config) -> anyho
         anyhow::bail!("the arguments do not name a pool");
     };
     let config = without_fixed(&wanted, running);
+    let launcher = host.launcher(&config)?;
     Ok(Renewed {
-        launcher: host.launcher(&config)?,
+        launcher,
+        bound: crate::open::added(&config.listen, &running.listen)?,
         fleet: crate::fleet_settings(&config, host),
         kept: changed(&wanted, &config),
         terms: terms(config, host),
@@ -50,10 +52,10 @@ pub(crate) fn terms(config: Config, host: &Host) -> Terms {
 /// The wanted configuration, with what only a new master can take as it is.
 fn without_fixed(wanted: &Config, running: &Config) -> Config {
     let mut config = wanted.clone();
-    let Config { name, dialect, listen, fallback_listen, logs, log, .. } = running.clone();
+    let Config { name, dialect, fallback_listen, logs, log, .. } = running.clone();
     config.name = name;
     config.dialect = dialect;
-    config.listen = listen;
+    config.listen = wanted.listen.reachable_from(&running.listen);
     config.fallback_listen = fallback_listen;
     config.logs = logs;
     config.log = log;
@@ -94,6 +96,10 @@ mod tests {
         let sets = [
             ("workers.limit=7", Change::Reload),
             ("queue.max=3", Change::Reload),
+            ("listen.on=:81", Change::Reload),
+            ("listen.protocol=http", Change::Reload),
+            ("listen.backlog=7", Change::Restart),
+            ("mode=connection", Change::Restart),
             ("restart.cap=7s", Change::Reload),
             ("reload.soak=1s", Change::Reload),
             ("shutdown.total=9s", Change::Reload),

@@ -1,5 +1,7 @@
 //! Reloads: new code and configuration come in without a lost request, or not at all.
 
+#[path = "reload/listeners.rs"]
+mod listeners;
 mod support;
 
 use std::path::Path;

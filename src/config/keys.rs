@@ -203,7 +203,7 @@ const POOL: &[Key] = &[
          listeners apart; such a table may hold `mode` and the options below.",
         "HOST:PORT, :PORT, [V6]:PORT, unix:PATH, systemd[:NAME] or a list",
         Unset("\":80\""),
-        Restart,
+        Reload,
     ),
     key(
         "listen.backlog",
@@ -224,7 +224,7 @@ const POOL: &[Key] = &[
         "How a connection nobody can serve is turned away: tcp by a reset, http by a 503.",
         "\"tcp\" or \"http\"",
         Default("\"tcp\""),
-        Restart,
+        Reload,
     ),
     key(
         "listen.max_connections",
@@ -233,14 +233,14 @@ const POOL: &[Key] = &[
          effect: workers.max_connections bounds those.",
         "1 to 1000000 or \"auto\"",
         Default("\"auto\""),
-        Restart,
+        Reload,
     ),
     key(
         "listen.proxy_protocol",
         "Whether connections of trusted proxies begin with a PROXY header (request mode).",
         "\"on\" or \"off\"",
         Default("\"off\""),
-        Restart,
+        Reload,
     ),
 ];
 

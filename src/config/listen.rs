@@ -103,6 +103,40 @@ pub enum Host {
     Name(String),
 }
 
+impl Listeners {
+    /// For each entry the one of `before` that means the same listener: it stands in for the same
+    /// address of the app, at the same place.
+    pub fn matched(&self, before: &Self) -> Vec<Option<usize>> {
+        let mut left: Vec<Option<&Listen>> = before.listed.iter().map(Some).collect();
+        let matched = self.listed.iter().map(|entry| {
+            let is_it = |other: &Listen| entry.app == other.app && entry.on == other.on;
+            let at = left.iter().position(|other| other.is_some_and(is_it))?;
+            left[at] = None;
+            Some(at)
+        });
+        matched.collect()
+    }
+
+    /// These listeners as a pool can be moved to them that listens as `running` says: a socket that
+    /// stays keeps what was settled when it was opened.
+    pub fn reachable_from(&self, running: &Self) -> Self {
+        let keep = |wanted: ListenOptions, settled: ListenOptions| ListenOptions {
+            mode: settled.mode,
+            backlog: settled.backlog,
+            defer_accept: settled.defer_accept,
+            ..wanted
+        };
+        let mut reachable = self.clone();
+        reachable.options = keep(self.options, running.options);
+        for (entry, before) in reachable.listed.iter_mut().zip(self.matched(running)) {
+            if let Some(before) = before {
+                entry.options = keep(entry.options, running.listed[before].options);
+            }
+        }
+        reachable
+    }
+}
+
 impl Address {
     /// Reads `host:port`, `:port`, `[v6]:port`, `unix:PATH` or `systemd[:NAME]`; a relative path
     /// is taken from `base`. The error says what is wrong, beginning with the quoted text.

@@ -265,7 +265,9 @@ impl Reactor {
         let protocol = self
             .listeners
             .get(&connection.listener)
-            .map_or(self.servers.default_protocol(), |listener| listener.options.protocol);
+            .map_or(self.servers.layouts.current().default_protocol(), |listener| {
+                listener.options.protocol
+            });
         self.count_shed(now, reason.code());
         // Nobody else holds the socket: it was never handed over, or was taken back.
         if let Some(socket) = Rc::into_inner(connection.socket) {

@@ -96,7 +96,7 @@ impl Reactor {
             Place::Path(path) => {
                 let speaker = self.links.get(&worker).map(|member| member.speaker);
                 let is_private = speaker.is_some_and(|pid| names(path, pid));
-                self.servers.names_path(path) || !is_private
+                self.servers.layouts.of(self.generation_of(worker)).names_path(path) || !is_private
             }
             Place::Udp { .. } | Place::Descriptor(_) => false,
         };
@@ -110,6 +110,9 @@ impl Reactor {
             return;
         };
         for listener in server.listeners.clone() {
+            if !self.is_for(worker, listener) {
+                continue;
+            }
             let grants = self.balance().serve(now, worker, listener);
             self.deliver(now, grants);
         }
@@ -139,12 +142,15 @@ impl Reactor {
     /// A native worker serves every listener; where none is configured, the default one.
     fn native_ready(&mut self, now: Instant, worker: WorkerId) {
         let key = match self.servers.key_of(&Identity::Native) {
-            Some(key) => key,
-            None => match self.open_native(None) {
+            Some(key) => match self.complete(key, worker, None) {
+                Ok(()) => key,
+                Err(error) => return self.no_fallback(worker, &error),
+            },
+            None => match self.open_native(worker, None) {
                 Ok(key) => key,
                 Err((address, error)) => {
                     let error = error.to_string();
-                    return self.report(Report::CannotListen { address, error });
+                    return self.report(Report::CannotListen { worker, address, error });
                 }
             },
         };

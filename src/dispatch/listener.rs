@@ -10,9 +10,11 @@ use std::rc::Rc;
 use nix::sys::socket::{Shutdown, shutdown};
 use tokio::sync::Notify;
 
+use super::layout::EntryId;
 use crate::config::{Address, Backlog, Host, ListenOptions};
+use crate::link::bound::{Bound, Holder, OwnPath};
 use crate::link::said::{Family, Place, ServerKey};
-use crate::policy::{ListenerId, Mode};
+use crate::policy::{Generation, ListenerId, Mode};
 use crate::sys::passed::{self, Passed};
 use crate::sys::socket::{self, Stack};
 
@@ -38,41 +40,40 @@ pub(super) struct Listener {
     pub(super) resume: Rc<Notify>,
     /// What was asked for; a new master knows the socket by it.
     pub(super) key: String,
-    pub(super) holder: Holder,
-    /// Removed when the listener closes.
-    path: Option<Box<Path>>,
+    /// Its entry of the configuration; none where the app chose.
+    pub(super) entry: Option<EntryId>,
+    /// Workers of this generation and later ones serve it.
+    pub(super) since: Generation,
+    pub(super) purpose: Purpose,
+    path: Option<OwnPath>,
 }
 
-/// Whose a listening socket is, if two masters have it. Its path is for that one to remove.
+/// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holder {
-    Us,
-    Another,
+pub(super) enum Purpose {
+    /// New clients.
+    Accepts,
+    /// Those it has: the address is not wanted any more.
+    Empties,
 }
 
-/// A socket that listens and is not served yet.
-#[derive(Debug)]
-pub(crate) struct Bound {
-    pub(super) socket: OwnedFd,
-    /// As people write it: `0.0.0.0:3000`, `unix:/run/app.sock`.
-    pub(super) address: String,
-    pub(super) url: String,
-    pub(super) sockname: Option<SocketAddr>,
-    /// What was asked for: `:3000`, `systemd:web`, or the app's own words.
-    pub(super) key: String,
-    pub(super) holder: Holder,
-    path: Option<Box<Path>>,
+/// Where a listener comes from, and for whom it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    pub(super) entry: Option<EntryId>,
+    pub(super) since: Generation,
 }
 
 impl Listener {
     pub(super) fn new(
         id: ListenerId,
         bound: Bound,
-        server: ServerKey,
+        (server, origin): (ServerKey, Origin),
         name: String,
         how: (ListenOptions, Mode),
     ) -> Self {
         let (options, mode) = how;
+        let Origin { entry, since } = origin;
         Self {
             id,
             socket: Some(Rc::new(bound.socket)),
@@ -83,7 +84,9 @@ impl Listener {
             clients: Rc::default(),
             resume: Rc::new(Notify::new()),
             key: bound.key,
-            holder: bound.holder,
+            entry,
+            since,
+            purpose: Purpose::Accepts,
             path: bound.path,
         }
     }
@@ -102,22 +105,14 @@ impl Listener {
     /// Accepts no more.
     pub(super) fn close(&mut self) {
         self.socket = None;
-        self.remove_path();
+        self.path = None;
     }
 
-    fn remove_path(&mut self) {
-        if let Some(path) = self.path.take()
-            && self.holder == Holder::Us
-        {
-            // It may be gone already, or the directory be read-only: nothing to do about either.
-            let _ = std::fs::remove_file(path);
+    /// Says whose its path is from now on.
+    pub(super) fn hold(&mut self, holder: Holder) {
+        if let Some(path) = &mut self.path {
+            path.hold(holder);
         }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.remove_path();
     }
 }
 
@@ -161,8 +156,7 @@ pub(crate) fn adopt(key: String, passed: Passed) -> Result<Bound, &'static str> 
         }
         passed::Place::Unix(path) => (format!("unix:{path}"), format!("unix:{path}"), None),
     };
-    let (socket, holder) = (passed.socket, Holder::Us);
-    Ok(Bound { socket, address, url, sockname, key, holder, path: None })
+    Ok(Bound { socket: passed.socket, address, url, sockname, key, path: None })
 }
 
 /// Serves a socket that an old master listens on. Its path is ours too once we accept, unless it is
@@ -174,8 +168,8 @@ pub(crate) fn inherit(key: String, socket: OwnedFd) -> Result<Bound, &'static st
     let is_systemds = key.starts_with("systemd");
     let mut bound = adopt(key, Passed { name: String::new(), socket })?;
     let path = bound.address.strip_prefix("unix:").filter(|path| path.starts_with('/'));
-    bound.path = path.filter(|_| !is_systemds).map(|path| Path::new(path).into());
-    bound.holder = Holder::Another;
+    let path = path.filter(|_| !is_systemds);
+    bound.path = path.map(|path| OwnPath::new(Path::new(path), Holder::Another));
     Ok(bound)
 }
 
@@ -223,7 +217,6 @@ fn bind_tcp(address: SocketAddr, options: ListenOptions) -> io::Result<Bound> {
         url: format!("http://{}", visible(actual)),
         sockname: Some(actual),
         key: String::new(),
-        holder: Holder::Us,
         path: None,
     })
 }
@@ -237,8 +230,7 @@ fn bind_path(path: &Path, options: ListenOptions) -> io::Result<Bound> {
         address,
         sockname: None,
         key: String::new(),
-        holder: Holder::Us,
-        path: Some(path.into()),
+        path: Some(OwnPath::new(path, Holder::Us)),
     })
 }
 

@@ -24,12 +24,13 @@ impl Reactor {
     pub(super) fn attach(&mut self, attachment: Attachment) {
         let worker = attachment.worker;
         let via = attachment.upstream.clone().map_or(Via::Channel, Via::Undecided);
-        let speaker = attachment.pid;
+        let (speaker, generation) = (attachment.pid, attachment.generation);
         let heard = Arc::clone(&attachment.heard);
         let link = Link::new(attachment);
         self.balance().add_worker(worker, self.bounds);
         let member = Member {
             link,
+            generation,
             standing: Standing::Starting,
             flush: Rc::new(Notify::new()),
             watched: Watched::No,

@@ -10,12 +10,15 @@ mod draining;
 mod health;
 mod hearing;
 mod held;
+mod layout;
 mod listener;
 mod members;
 mod observe;
 mod private;
 mod refuse;
+mod relisten;
 mod request;
+mod seldom;
 mod servers;
 mod serving;
 mod shedding;
@@ -37,18 +40,23 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::clock::Pulse;
 use crate::config::{Address, Listeners};
+use crate::link::bound::Bound;
 use crate::link::orders::{Order, Report};
 use crate::link::{Channel, Connection, Link};
 use crate::metrics::Recorder;
-use crate::policy::{Balance, Grant, ListenerId, QueueBounds, Ticket, WorkerBounds, WorkerId};
+use crate::policy::{
+    Balance, Generation, Grant, ListenerId, QueueBounds, Ticket, WorkerBounds, WorkerId,
+};
 use held::HeldLimit;
+use layout::EntryId;
 use listener::Listener;
-pub(crate) use listener::{Bound, adopt, bind, inherit};
-use observe::{KernelCount, Observer};
+pub(crate) use listener::{adopt, bind, inherit};
+use observe::{KernelCount, Observing};
 use private::PrivateEnd;
 use request::Front;
 use request::desk::Desk;
 pub(crate) use request::{FrontSettings, RETRY_CODES, reason_codes};
+use seldom::Seldom;
 use servers::Servers;
 use shedding::Shedding;
 use upstream::Via;
@@ -141,7 +149,8 @@ pub(crate) fn run(mut settings: DispatchSettings, wires: Wires) -> io::Result<()
 /// See the module.
 struct Reactor {
     servers: Servers,
-    bound: HashMap<usize, Vec<Bound>>,
+    /// Sockets of configured addresses that no server has yet.
+    bound: HashMap<EntryId, Vec<Bound>>,
     fallback: Address,
     queues: Queues,
     bounds: WorkerBounds,
@@ -182,25 +191,6 @@ struct Reactor {
     pulse: Arc<Pulse>,
 }
 
-/// Whether the kernel tells which sockets are gone.
-#[derive(Debug)]
-enum Observing {
-    /// Every worker so far counts for itself: events would only cost.
-    NotNeeded,
-    Since(Observer),
-    /// It cannot.
-    Denied,
-}
-
-impl Observing {
-    fn observer(&mut self) -> Option<&mut Observer> {
-        match self {
-            Self::Since(observer) => Some(observer),
-            Self::NotNeeded | Self::Denied => None,
-        }
-    }
-}
-
 /// Whether connections are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepting {
@@ -215,6 +205,7 @@ pub(crate) enum Accepting {
 /// A worker as the reactor sees it.
 struct Member {
     link: Link,
+    generation: Generation,
     standing: Standing,
     /// Wakes its task to wait for room in the channel.
     flush: Rc<Notify>,
@@ -296,6 +287,10 @@ enum Timer {
     Lost(WorkerId),
     /// A channel that was out of descriptors in flight.
     Flush(WorkerId),
+    /// The idle clients of a listener that was removed have been silent for long enough.
+    CloseIdleOf(ListenerId),
+    /// Whether such a listener has no client left.
+    Empty(ListenerId),
     /// A listener that rested.
     Resume(ListenerId),
     /// A worker that finished draining and has not exited.
@@ -323,9 +318,11 @@ impl Reactor {
         let ends = (Weak::clone(myself), reports.clone());
         let front = Rc::new(Front::new(settings.front, shared, ends));
         front.publish();
+        let bound = settings.bound.into_iter();
+        let bound = bound.map(|(place, bound)| (EntryId::first(place), bound));
         let reactor = Self {
             servers: Servers::new(settings.listeners),
-            bound: settings.bound,
+            bound: bound.collect(),
             fallback: settings.fallback,
             queues: settings.queues,
             bounds: settings.bounds,
@@ -389,6 +386,9 @@ impl Reactor {
             Order::FetchApp { worker, path, accepts, reply } => {
                 self.fetch_app(worker, path, accepts, reply);
             }
+            Order::Foresee(outlook) => self.foresee(*outlook),
+            Order::Relisten(generation) => self.relisten(now, generation),
+            Order::Settle(end) => self.settle_listeners(now, end),
             Order::Retune(tuning) => self.retune(now, tuning),
             // Connection mode knows of connections only. A reader that has gone needs no answer.
             Order::Requests(reply) => drop(reply.send(self.front.list_in_flight(now))),
@@ -409,6 +409,8 @@ impl Reactor {
             match entry.remove() {
                 Timer::Leave(worker) => self.leave(now, worker),
                 Timer::CloseIdle => self.front.close_idle(),
+                Timer::CloseIdleOf(listener) => self.front.close_idle_of(listener),
+                Timer::Empty(listener) => self.end_if_empty(now, listener),
                 Timer::Lost(worker) => {
                     while self.hear(now, worker) == Channel::More {}
                     self.end_channel(now, worker);
@@ -472,24 +474,6 @@ impl Reactor {
         if let Err(error) = self.changes.try_send(change) {
             tracing::error!(%error, "the reactor does not hear itself");
         }
-    }
-}
-
-/// Logs what may happen thousands of times a second, at most once in ten seconds.
-#[derive(Debug, Default)]
-struct Seldom {
-    last: Option<Instant>,
-}
-
-impl Seldom {
-    /// Whether it is time to say it again.
-    fn is_due(&mut self, now: Instant) -> bool {
-        let is_due =
-            self.last.is_none_or(|last| now.duration_since(last) > Duration::from_secs(10));
-        if is_due {
-            self.last = Some(now);
-        }
-        is_due
     }
 }
 

@@ -18,6 +18,25 @@ pub(super) struct Observer {
     sent: HashMap<Ticket, u64>,
 }
 
+/// Whether the kernel tells which sockets are gone.
+#[derive(Debug)]
+pub(super) enum Observing {
+    /// Every worker so far counts for itself: events would only cost.
+    NotNeeded,
+    Since(Observer),
+    /// It cannot.
+    Denied,
+}
+
+impl Observing {
+    pub(super) fn observer(&mut self) -> Option<&mut Observer> {
+        match self {
+            Self::Since(observer) => Some(observer),
+            Self::NotNeeded | Self::Denied => None,
+        }
+    }
+}
+
 /// The counts of one worker, as seen from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct KernelCount {

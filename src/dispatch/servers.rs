@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::Value;
 
-use crate::config::{AppAddress, Listen, ListenOptions, Listeners, Protocol};
-use crate::link::said::{Place, ServerKey};
-use crate::policy::{ListenerId, WorkerId};
+use super::layout::{EntryId, Layouts};
+use crate::config::{AppAddress, ListenOptions, Listeners};
+use crate::link::said::{Place, ServerKey, ServerKind};
+use crate::policy::{Generation, ListenerId, WorkerId};
 
 /// What makes two listen requests mean the same server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +31,8 @@ pub(super) enum Identity {
 pub(super) struct Server {
     pub(super) identity: Identity,
     pub(super) listeners: Vec<ListenerId>,
+    /// As far as the first worker's preload told.
+    pub(super) kind: Option<ServerKind>,
     pub(super) sockname: Option<SocketAddr>,
     /// What the first worker sent along; all get it back (TLS session ticket keys must agree).
     pub(super) data: Value,
@@ -54,6 +56,7 @@ impl Server {
         Self {
             identity,
             listeners: Vec::new(),
+            kind: None,
             sockname: None,
             data,
             workers: BTreeSet::new(),
@@ -68,7 +71,7 @@ impl Server {
 pub(super) struct Servers {
     known: BTreeMap<ServerKey, Server>,
     next_key: u64,
-    listeners: Listeners,
+    pub(super) layouts: Layouts,
     /// The server that `listen` entries without `app` replace: the app's first on TCP.
     first_tcp: Option<Identity>,
 }
@@ -76,7 +79,12 @@ pub(super) struct Servers {
 impl Servers {
     pub(super) fn new(listeners: Listeners) -> Self {
         // Keys are numbers from 1: Node skips `getsockname` for a key of 0.
-        Self { known: BTreeMap::new(), next_key: 1, listeners, first_tcp: None }
+        Self {
+            known: BTreeMap::new(),
+            next_key: 1,
+            layouts: Layouts::new(listeners),
+            first_tcp: None,
+        }
     }
 
     pub(super) fn key_of(&self, identity: &Identity) -> Option<ServerKey> {
@@ -105,9 +113,13 @@ impl Servers {
         self.known.remove(&key)
     }
 
-    /// The indexes of the configured entries that take this server's place, and the options of
-    /// those that only say how.
-    pub(super) fn configured_for(&mut self, identity: &Identity) -> (Vec<usize>, ListenOptions) {
+    /// The configured entries that take this server's place for workers of a generation, and the
+    /// options of those that only say how.
+    pub(super) fn configured_for(
+        &mut self,
+        identity: &Identity,
+        generation: Generation,
+    ) -> (Vec<EntryId>, ListenOptions) {
         let is_first_tcp = match identity {
             Identity::Native => true,
             Identity::App { place: Place::Tcp { .. }, .. } => {
@@ -115,36 +127,20 @@ impl Servers {
             }
             Identity::App { .. } => false,
         };
-        let (mut replacing, mut options) = (Vec::new(), self.listeners.options);
-        for (index, entry) in self.listeners.listed.iter().enumerate() {
+        let layout = self.layouts.of(generation);
+        let (mut replacing, mut options) = (Vec::new(), layout.options());
+        for (id, entry) in layout.entries() {
             let meant = match &entry.app {
                 None => is_first_tcp,
                 Some(app) => names(app, identity),
             };
             match (&entry.on, meant) {
-                (Some(_), true) => replacing.push(index),
+                (Some(_), true) => replacing.push(id),
                 (None, true) => options = entry.options,
                 (_, false) => {}
             }
         }
         (replacing, options)
-    }
-
-    /// How connections are turned away whose listener is gone.
-    pub(super) fn default_protocol(&self) -> Protocol {
-        self.listeners.options.protocol
-    }
-
-    pub(super) fn listed(&self, index: usize) -> &Listen {
-        &self.listeners.listed[index]
-    }
-
-    /// Whether a path was named in the configuration, as what the app listens on or as ours.
-    pub(super) fn names_path(&self, path: &Path) -> bool {
-        self.listeners.listed.iter().any(|entry| {
-            matches!(&entry.app, Some(AppAddress::Path(named)) if named == path)
-                || matches!(&entry.on, Some(crate::config::Address::Unix(named)) if named == path)
-        })
     }
 
     /// The servers that a worker serves.

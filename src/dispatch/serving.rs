@@ -8,14 +8,19 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::listener::{self, Bound, Listener};
+use super::layout::EntryId;
+use super::listener::{self, Listener, Origin, Purpose};
 use super::servers::{Identity, Lifetime, Server};
 use super::{Accepting, Reactor, Standing, tasks};
 use crate::config::{self, Backlog, ListenOptions, MaxClients};
+use crate::link::bound::Bound;
 use crate::link::orders::{OpenListener, Report};
 use crate::link::said::{ListenRequest, Place, ServerKey, ServerKind};
-use crate::policy::{ListenerId, Mode, Shed, WorkerId};
+use crate::policy::{Generation, ListenerId, Mode, Shed, WorkerId};
 use crate::sys::socket;
+
+/// A socket to be served, the entry that asks for it (none: the app), and how.
+pub(super) type Wanted = (Option<EntryId>, Bound, ListenOptions);
 
 impl Reactor {
     /// Answers a listen request: with a server that exists, a new one, or the errno that the app's
@@ -71,31 +76,82 @@ impl Reactor {
                 // One process listens twice on one address: its own bind would have failed so.
                 return Err(io::Error::from_raw_os_error(libc::EADDRINUSE));
             }
+            self.complete(key, worker, request.backlog)?;
             return Ok(key);
         }
         if self.accepting == Accepting::Stopped {
             return Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL));
         }
-        let (replacing, options) = self.servers.configured_for(&identity);
+        let generation = self.generation_of(worker);
+        let (replacing, options) = self.servers.configured_for(&identity, generation);
         let key = self.servers.next_key();
         let configured = self.take_bound(&replacing);
-        let lifetime = if configured.is_empty() { Lifetime::App } else { Lifetime::Configured };
-        let bound = if configured.is_empty() {
-            let backlogged = with_backlog(options, request.backlog);
-            let asked = format!("{}#{index}", describe(&request.place));
-            let mut bound = match self.inherit(&asked)? {
-                Some(inherited) => inherited,
-                None => listener::bind_place(&request.place, backlogged)?,
-            };
-            bound.key = asked;
-            vec![(bound, options)]
-        } else {
-            configured
+        let is_configured = !configured.is_empty() || self.is_promised(&replacing);
+        let (lifetime, bound) = match is_configured {
+            true => (Lifetime::Configured, configured),
+            false => {
+                let how = with_backlog(options, request.backlog);
+                let bound = self.bind_asked((&request.place, index), how)?;
+                (Lifetime::App, vec![(None, bound, options)])
+            }
         };
         let mut server = Server::new(identity, lifetime, request.data.clone());
         server.workers.insert(worker);
-        self.install(key, server, bound, request.kind);
+        server.kind = request.kind;
+        self.install(key, server, bound, generation);
         Ok(key)
+    }
+
+    /// Binds what the app asked for, unless an old master has it.
+    fn bind_asked(
+        &mut self,
+        (place, index): (&Place, u64),
+        options: ListenOptions,
+    ) -> io::Result<Bound> {
+        let asked = format!("{}#{index}", describe(place));
+        let mut bound = match self.inherit(&asked)? {
+            Some(inherited) => inherited,
+            None => listener::bind_place(place, options)?,
+        };
+        bound.key = asked;
+        Ok(bound)
+    }
+
+    /// Whether one of these entries is bound, and opened once a reload is committed.
+    fn is_promised(&self, entries: &[EntryId]) -> bool {
+        entries.iter().any(|entry| self.bound.contains_key(entry))
+    }
+
+    /// Opens what the app asks for, if no entry stands in for it any more as this worker's
+    /// generation is configured.
+    pub(super) fn complete(
+        &mut self,
+        key: ServerKey,
+        worker: WorkerId,
+        backlog: Option<u32>,
+    ) -> io::Result<()> {
+        let Some(server) = self.servers.get(key) else {
+            return Ok(());
+        };
+        let (identity, ids) = (server.identity.clone(), server.listeners.clone());
+        let generation = self.generation_of(worker);
+        let (replacing, options) = self.servers.configured_for(&identity, generation);
+        let feeds = |listener: &Listener| {
+            let is_configured = listener.entry.is_none_or(|entry| replacing.contains(&entry));
+            listener.purpose == Purpose::Accepts && is_configured
+        };
+        let is_fed = ids.iter().filter_map(|id| self.listeners.get(id)).any(feeds);
+        if is_fed || self.is_promised(&replacing) || self.accepting == Accepting::Stopped {
+            return Ok(());
+        }
+        let bound = match &identity {
+            Identity::App { place, index } => {
+                self.bind_asked((place, *index), with_backlog(options, backlog))?
+            }
+            Identity::Native => listener::bind(&self.fallback, options)?,
+        };
+        self.feed(key, vec![(None, bound, options)], generation);
+        Ok(())
     }
 
     /// Opens the listeners of a new server.
@@ -103,20 +159,30 @@ impl Reactor {
         &mut self,
         key: ServerKey,
         mut server: Server,
-        bound: Vec<(Bound, ListenOptions)>,
-        kind: Option<ServerKind>,
+        bound: Vec<Wanted>,
+        since: Generation,
     ) {
-        server.sockname = bound.first().and_then(|(bound, _)| bound.sockname);
-        for (bound, options) in bound {
-            let mode = self.mode_of(options, kind);
-            server.listeners.push(self.open_listener(key, bound, (options, mode)));
-        }
+        server.sockname = bound.first().and_then(|(_, bound, _)| bound.sockname);
         self.servers.insert(key, server);
+        self.feed(key, bound, since);
+    }
+
+    /// Opens more listeners of a server, for workers of this generation and later ones.
+    pub(super) fn feed(&mut self, key: ServerKey, bound: Vec<Wanted>, since: Generation) {
+        for (entry, bound, options) in bound {
+            let kind = self.servers.get(key).and_then(|server| server.kind);
+            let mode = self.mode_of(options, kind);
+            let origin = Origin { entry, since };
+            let id = self.open_listener((key, origin), bound, (options, mode));
+            if let Some(server) = self.servers.get_mut(key) {
+                server.listeners.push(id);
+            }
+        }
     }
 
     fn open_listener(
         &mut self,
-        server: ServerKey,
+        server: (ServerKey, Origin),
         bound: Bound,
         how: (ListenOptions, Mode),
     ) -> ListenerId {
@@ -177,11 +243,13 @@ impl Reactor {
 
     pub(super) fn open_native(
         &mut self,
+        worker: WorkerId,
         kind: Option<ServerKind>,
     ) -> Result<ServerKey, (String, io::Error)> {
-        let (replacing, options) = self.servers.configured_for(&Identity::Native);
+        let generation = self.generation_of(worker);
+        let (replacing, options) = self.servers.configured_for(&Identity::Native, generation);
         let mut bound = self.take_bound(&replacing);
-        if bound.is_empty() {
+        if bound.is_empty() && !self.is_promised(&replacing) {
             let address = self.fallback.to_string();
             let opened = match self.inherit(&address) {
                 Ok(Some(inherited)) => Ok(inherited),
@@ -189,13 +257,14 @@ impl Reactor {
                 Err(error) => Err(error),
             };
             match opened {
-                Ok(socket) => bound.push((socket, options)),
+                Ok(socket) => bound.push((None, socket, options)),
                 Err(error) => return Err((address, error)),
             }
         }
         let key = self.servers.next_key();
-        let server = Server::new(Identity::Native, Lifetime::Configured, Value::Null);
-        self.install(key, server, bound, kind);
+        let mut server = Server::new(Identity::Native, Lifetime::Configured, Value::Null);
+        server.kind = kind;
+        self.install(key, server, bound, generation);
         Ok(key)
     }
 
@@ -208,15 +277,17 @@ impl Reactor {
     }
 
     /// The sockets of these configured entries that no server has yet.
-    fn take_bound(&mut self, entries: &[usize]) -> Vec<(Bound, ListenOptions)> {
-        entries
-            .iter()
-            .flat_map(|index| {
-                let options = self.servers.listed(*index).options;
-                let bound = self.bound.remove(index).unwrap_or_default();
-                bound.into_iter().map(move |bound| (bound, options))
-            })
-            .collect()
+    pub(super) fn take_bound(&mut self, entries: &[EntryId]) -> Vec<Wanted> {
+        let layout = self.servers.layouts.current();
+        let taken = entries.iter().flat_map(|entry| {
+            // One that is not in force yet waits for the commit of its reload.
+            let Some(options) = layout.options_of(*entry) else {
+                return Vec::new();
+            };
+            let bound = self.bound.remove(entry).unwrap_or_default();
+            bound.into_iter().map(|bound| (Some(*entry), bound, options)).collect()
+        });
+        taken.collect()
     }
 
     /// The app closed a server in one worker. When no worker serves it any more, its address is

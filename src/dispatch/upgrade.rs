@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::listener::Holder;
 use super::request::stream::{Kind as StreamKind, Stream};
 use super::request::{Arrival, Counted};
 use super::{Accepting, Reactor, Shared, tasks};
 use crate::config::ProxyProtocol;
+use crate::link::bound::Holder;
 use crate::policy::{ListenerId, Mode};
 use crate::sys::{channel, socket, wait};
 use crate::upgrade::{Kind, Lent, Moved};
@@ -95,10 +95,13 @@ impl Reactor {
             self.change(tasks::Change::ForgetListener(id));
         }
         let keys = self.listeners.values_mut().map(|listener| {
-            listener.holder = Holder::Another;
+            listener.hold(Holder::Another);
             (listener.id, listener.key.clone())
         });
         let keys = keys.collect();
+        for bound in self.bound.values_mut().flatten() {
+            bound.hold(Holder::Another);
+        }
         match wait::shared(Rc::new(clients), Interest::WRITABLE) {
             Ok(socket) => self.front.pass_clients_to(Successor { socket, keys }),
             // They are asked to leave, as in any stop.
@@ -113,10 +116,10 @@ impl Reactor {
             // What no worker has asked for by now, the app no longer serves.
             self.inherited.clear();
             for bound in self.bound.values_mut().flatten() {
-                bound.holder = Holder::Us;
+                bound.hold(Holder::Us);
             }
             for listener in self.listeners.values_mut() {
-                listener.holder = Holder::Us;
+                listener.hold(Holder::Us);
             }
             for listener in self.listeners.values() {
                 if let Some(socket) = listener.socket.clone() {

@@ -2,6 +2,7 @@
 //!
 //! A listener in connection mode never goes to such a worker: it has no way to take a socket.
 
+use std::io;
 use std::time::Instant;
 
 use super::servers::Identity;
@@ -36,7 +37,7 @@ impl Reactor {
         member.via = Via::Upstream(upstream);
         // Nothing is handed to it, so there is nothing to count but leases.
         member.counted = Counted::Messages;
-        if let Err(error) = self.open_for_upstream() {
+        if let Err(error) = self.open_for_upstream(worker) {
             return self.report(error);
         }
         let listeners: Vec<ListenerId> = self
@@ -45,6 +46,8 @@ impl Reactor {
             .filter(|listener| listener.mode == Mode::Request)
             .map(|listener| listener.id)
             .collect();
+        let listeners: Vec<ListenerId> =
+            listeners.into_iter().filter(|id| self.is_for(worker, *id)).collect();
         for listener in listeners {
             let grants = self.balance().serve(now, worker, listener);
             self.deliver(now, grants);
@@ -53,14 +56,20 @@ impl Reactor {
     }
 
     /// Opens what is configured, or the default address: such a worker asks for nothing.
-    fn open_for_upstream(&mut self) -> Result<(), Report> {
-        if self.servers.key_of(&Identity::Native).is_some() {
-            return Ok(());
+    fn open_for_upstream(&mut self, worker: WorkerId) -> Result<(), Report> {
+        if let Some(key) = self.servers.key_of(&Identity::Native) {
+            let address = self.fallback.to_string();
+            let refused = |error: io::Error| Report::CannotListen {
+                worker,
+                address,
+                error: error.to_string(),
+            };
+            return self.complete(key, worker, None).map_err(refused);
         }
-        match self.open_native(Some(ServerKind::Http)) {
+        match self.open_native(worker, Some(ServerKind::Http)) {
             Ok(_) => Ok(()),
             Err((address, error)) => {
-                Err(Report::CannotListen { address, error: error.to_string() })
+                Err(Report::CannotListen { worker, address, error: error.to_string() })
             }
         }
     }

@@ -3,6 +3,7 @@
 //! A link decides nothing. It turns lines into [`Said`], sends what it is told, and keeps its copy
 //! of every connection it handed over until the worker's answer: none is lost with a worker.
 
+pub(crate) mod bound;
 mod inbox;
 mod native;
 mod node;

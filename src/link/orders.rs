@@ -5,7 +5,7 @@
 //! by a person, one at a time; never about a connection. So their number is bounded by workers,
 //! and a full channel means that the other thread has stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -15,10 +15,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::bound::Bound;
 use crate::clock::Pulse;
-use crate::config::RequestSettings;
+use crate::config::{Listeners, RequestSettings};
 use crate::metrics::InFlight;
-use crate::policy::{ListenerId, Mode, QueueBounds, Slot, Stalled, WorkerBounds, WorkerId};
+use crate::policy::{
+    Generation, ListenerId, Mode, QueueBounds, Slot, Stalled, WorkerBounds, WorkerId,
+};
 use crate::sys::load::LoadPage;
 use crate::upgrade::Lent;
 
@@ -47,6 +50,12 @@ pub(crate) enum Order {
     /// Ask this worker's app for a path, outside its limit, and answer with the body. The
     /// answer is dropped where the worker cannot be asked: it serves no request-mode listener.
     FetchApp { worker: WorkerId, path: Arc<str>, accepts: Accepts, reply: FetchReply },
+    /// Workers of a new generation are about to be started, and this is where it listens.
+    Foresee(Box<Outlook>),
+    /// Listen as this generation does, which is the one foreseen or the one before it.
+    Relisten(Generation),
+    /// The generation in force stays: close what it has no use for.
+    Settle(Settled),
     /// Go by these from now on.
     Retune(Tuning),
     /// Tell of the exchanges under way.
@@ -60,6 +69,26 @@ pub(crate) enum Order {
     Accept,
     /// End the reactor.
     Quit,
+}
+
+/// Where a new generation listens.
+#[derive(Debug)]
+pub(crate) struct Outlook {
+    /// The generation in force.
+    pub(crate) from: Generation,
+    pub(crate) to: Generation,
+    pub(crate) listeners: Listeners,
+    /// Sockets of the addresses that are new, by their place in `listeners.listed`.
+    pub(crate) bound: HashMap<usize, Vec<Bound>>,
+}
+
+/// What came of a new generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Every slot has a worker of it: where the app does not listen any more is known.
+    Done,
+    /// It was given up.
+    Undone,
 }
 
 /// A worker that gives no sign of life, and what control knows of it.
@@ -127,6 +156,7 @@ pub(crate) type Fetched = Result<Vec<u8>, String>;
 #[derive(Debug)]
 pub(crate) struct Attachment {
     pub(crate) worker: WorkerId,
+    pub(crate) generation: Generation,
     pub(crate) pid: i32,
     pub(crate) channel: OwnedFd,
     /// Write end of the pipe whose one byte is the right to claim the channel.
@@ -189,8 +219,10 @@ pub(crate) enum Report {
     Opened(OpenListener),
     /// A listener is gone.
     Closed(ListenerId),
-    /// A configured address cannot be listened on.
-    CannotListen { address: String, error: String },
+    /// The address on which this worker is served cannot be listened on.
+    CannotListen { worker: WorkerId, address: String, error: String },
+    /// [`Order::Settle`] is carried out.
+    Settled,
     /// Gets nothing until then, because it failed what it was given.
     Ejected { worker: WorkerId, until: Instant },
     /// Clients were turned away.

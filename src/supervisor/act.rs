@@ -153,7 +153,8 @@ impl Supervisor {
             watched,
         };
         self.processes.insert(worker, process);
-        let attachment = Attachment { worker, pid, channel, token, load, expects, heard, upstream };
+        let attachment =
+            Attachment { worker, generation, pid, channel, token, load, expects, heard, upstream };
         self.order(Order::Attach(attachment));
         self.announce_worker(worker, What::WorkerStarted { generation: generation.0 });
         self.on(Event::Spawned { worker });
@@ -191,7 +192,7 @@ impl Supervisor {
         self.last_words = Some(text);
     }
 
-    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+    pub(super) fn signal(&mut self, worker: WorkerId, signal: Signal) {
         let Some(process) = self.processes.get(&worker) else {
             return;
         };

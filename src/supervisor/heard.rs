@@ -49,12 +49,16 @@ impl Supervisor {
                     self.announce(&Transition::Closed { address: listener.address });
                 }
             }
-            Report::CannotListen { address, error } => {
+            Report::CannotListen { worker, address, error } => {
                 let message = format!("cannot listen on {address}: {error}");
                 tracing::error!(address, error, "cannot listen");
+                if self.blames_reload(worker, &message) {
+                    return;
+                }
                 self.useless = Some(message);
                 self.on(Event::Stop(StopKind::Now));
             }
+            Report::Settled => self.settled(),
             Report::Ejected { worker, until } => self.ejected(worker, until),
             Report::Shed(shed) => self.announce(&shed.into()),
             Report::ListenRefused { worker, place, error } => {

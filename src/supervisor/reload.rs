@@ -5,8 +5,10 @@
 //! configuration when the first has ended. What the new configuration needs is complete before the
 //! fleet hears of it, so a configuration that is wrong changes nothing.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -16,7 +18,8 @@ use super::events::Transition;
 use super::launch::Launcher;
 use crate::clock;
 use crate::config::Config;
-use crate::link::orders::{Accepts, Order, Tuning};
+use crate::link::bound::Bound;
+use crate::link::orders::{Accepts, Order, Outlook, Settled, Tuning};
 use crate::policy::{
     Cause, Event, FleetSettings, Generation, Phase, ReloadFailure, ReloadOutcome, Verdict, WorkerId,
 };
@@ -40,6 +43,8 @@ pub(crate) struct Renewed {
     /// The keys whose new values need a new master.
     pub(crate) kept: Vec<&'static str>,
     pub(crate) warnings: Vec<String>,
+    /// Sockets of the addresses that are new, by their place in the list of listeners.
+    pub(crate) bound: HashMap<usize, Vec<Bound>>,
 }
 
 /// What is in force for the whole pool, as opposed to one worker.
@@ -97,6 +102,20 @@ struct Running {
     waiters: Vec<Waiter>,
     /// It failed by this worker, whose last words are awaited.
     mourned: Option<(WorkerId, String)>,
+    /// A worker of the new generation that could not be served, and why.
+    blamed: Option<(WorkerId, String)>,
+    end: End,
+}
+
+/// A reload has ended when what came of it is known, and the listeners are those of the generation
+/// that goes on: a next one may want the addresses of those that are not.
+#[derive(Debug)]
+enum End {
+    Open,
+    /// The listeners are settled.
+    Settled,
+    /// What came of it is known.
+    Known(ReloadStatus),
 }
 
 impl Supervisor {
@@ -137,7 +156,7 @@ impl Supervisor {
     }
 
     fn try_generation(&mut self, since: Instant, renewed: Renewed, waiters: Vec<Waiter>) {
-        let Renewed { launcher, fleet, terms, kept, warnings } = renewed;
+        let Renewed { launcher, fleet, terms, kept, warnings, bound } = renewed;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -150,7 +169,14 @@ impl Supervisor {
         let directory = launcher.directory.display().to_string();
         self.announce(&Transition::ReloadBegan { generation: generation.0, directory });
         self.parts.launchers.insert(generation, launcher);
-        let running = Running { since, other: terms, waiters, mourned: None };
+        self.order(Order::Foresee(Box::new(Outlook {
+            from: self.parts.fleet.generation(),
+            to: generation,
+            listeners: terms.config.listen.clone(),
+            bound,
+        })));
+        let running =
+            Running { since, other: terms, waiters, mourned: None, blamed: None, end: End::Open };
         self.reloads.running = Some(running);
         self.on(Event::Reload { generation, settings: fleet });
     }
@@ -162,6 +188,7 @@ impl Supervisor {
         };
         std::mem::swap(&mut running.other, &mut self.parts.terms);
         self.announce(&Transition::ReloadCommitted { generation: generation.0 });
+        self.order(Order::Relisten(generation));
         self.retune();
     }
 
@@ -182,16 +209,17 @@ impl Supervisor {
                 let (before, count) = (running.other.count, self.parts.terms.count);
                 let took_ms = millis(clock::now().duration_since(since));
                 let (outcome, generation) = ("done".to_owned(), generation.0);
-                self.announce(&Transition::ReloadDone { generation, took_ms });
                 let (reason, last_output) = (None, None);
                 let status = ReloadStatus { outcome, generation, reason, last_output, took_ms };
-                self.finish_reload(&status);
+                self.order(Order::Settle(Settled::Done));
+                self.finish_reload(status);
                 // What somebody scaled by hand stays, unless the configuration says otherwise now.
                 if count != before {
                     self.on(Event::ScaleTo(count));
                 }
             }
             ReloadOutcome::Failed(failure) => {
+                self.order(Order::Settle(Settled::Undone));
                 let reason = self.explain_failure(failure);
                 match failure {
                     ReloadFailure::Died(failure) if failure.cause != Cause::SpawnFailed => {
@@ -205,7 +233,7 @@ impl Supervisor {
                     | ReloadFailure::Storm
                     | ReloadFailure::Stopped => {
                         let status = self.failed(since, reason, None);
-                        self.finish_reload(&status);
+                        self.finish_reload(status);
                     }
                 }
             }
@@ -223,7 +251,7 @@ impl Supervisor {
         };
         let last_output = (!last_words.is_empty()).then(|| last_words.to_owned());
         let status = self.failed(since, reason, last_output);
-        self.finish_reload(&status);
+        self.finish_reload(status);
         Mourned::Yes
     }
 
@@ -254,6 +282,19 @@ impl Supervisor {
         });
     }
 
+    /// A worker cannot be served, and why: ends the reload that tries its generation, if one does,
+    /// instead of the pool.
+    pub(super) fn blames_reload(&mut self, worker: WorkerId, why: &str) -> bool {
+        let generation = self.processes.get(&worker).map(|process| process.generation);
+        let is_new = generation.is_some_and(|it| it.0 == self.reloads.tried);
+        let Some(running) = self.reloads.running.as_mut().filter(|_| is_new) else {
+            return false;
+        };
+        running.blamed = Some((worker, why.to_owned()));
+        self.signal(worker, Signal::SIGKILL);
+        true
+    }
+
     /// Forgets the generations that nobody needs any more.
     pub(super) fn prune_generations(&mut self) {
         let fleet = &self.parts.fleet;
@@ -269,6 +310,10 @@ impl Supervisor {
         match failure {
             ReloadFailure::Died(failure) => {
                 let (worker, slot) = (failure.worker, failure.slot);
+                let blamed = self.reloads.running.as_ref().and_then(|it| it.blamed.as_ref());
+                if let Some((_, why)) = blamed.filter(|(blamed, _)| *blamed == worker) {
+                    return why.clone();
+                }
                 let cause = failure.cause;
                 format!("worker {worker} of the new generation (slot {slot}): {cause}")
             }
@@ -301,7 +346,31 @@ impl Supervisor {
         ReloadStatus { outcome, generation, reason: Some(reason), last_output, took_ms }
     }
 
-    fn finish_reload(&mut self, status: &ReloadStatus) {
+    fn finish_reload(&mut self, status: ReloadStatus) {
+        let Some(running) = &mut self.reloads.running else {
+            return;
+        };
+        match running.end {
+            End::Open | End::Known(_) => running.end = End::Known(status),
+            End::Settled => self.close_reload(&status),
+        }
+    }
+
+    /// The reactor listens where the generation that goes on does, and nowhere else.
+    pub(super) fn settled(&mut self) {
+        let Some(running) = &mut self.reloads.running else {
+            return;
+        };
+        if let End::Known(status) = std::mem::replace(&mut running.end, End::Settled) {
+            self.close_reload(&status);
+        }
+    }
+
+    fn close_reload(&mut self, status: &ReloadStatus) {
+        let &ReloadStatus { generation, took_ms, .. } = status;
+        if status.reason.is_none() {
+            self.announce(&Transition::ReloadDone { generation, took_ms });
+        }
         let waiters = self.reloads.running.take().map(|running| running.waiters);
         self.conclude(status, waiters.unwrap_or_default());
     }

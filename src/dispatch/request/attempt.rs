@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::client::{After, Client};
 use super::desk::Place;
 use super::download::{Download, Endless, Fault, Moved, Outbox, Stage};
+use super::ending::Leaver;
 use super::exchange::Request;
 use super::front::{Front, InFlight};
 use super::outcome::Reason;
@@ -20,7 +21,7 @@ use crate::clock;
 use crate::dispatch::Hears;
 use crate::http::{Asked, Persistence, ResponseHead, Timing, Version, forward_response};
 use crate::metrics::InFlightState;
-use crate::policy::WorkerId;
+use crate::policy::{ListenerId, WorkerId};
 use crate::sys::accept::is_exhaustion;
 
 /// What one attempt at a worker came to.
@@ -155,6 +156,7 @@ async fn exchange(
         let cookie = front.sticky.cookie(request.kept, upstream.worker);
         let about = About {
             id: &request.id,
+            listener: client.listener,
             cookie: cookie.as_deref(),
             asked: request.asked,
             keeps: if request.head.keeps_alive() { KeepsAlive::Yes } else { KeepsAlive::No },
@@ -224,6 +226,7 @@ struct Whole {
 #[derive(Clone, Copy)]
 struct About<'a> {
     id: &'a str,
+    listener: ListenerId,
     /// Names the worker to a client that keeps it.
     cookie: Option<&'a str>,
     asked: Asked,
@@ -241,7 +244,7 @@ async fn respond(
     about: About<'_>,
     held: &mut Place,
 ) -> Result<Response, Fault> {
-    let About { id, cookie, asked, keeps, begun, leased, entry, uploaded } = about;
+    let About { id, listener, cookie, asked, keeps, begun, leased, entry, uploaded } = about;
     loop {
         let head = download.head().await?;
         if head.is_upgrade() {
@@ -267,7 +270,7 @@ async fn respond(
         let body = head.body().towards(asked.version);
         // The client must know by now that what it still sends of its body is thrown away.
         let keeps = if uploaded.get().is_some() { keeps } else { KeepsAlive::No };
-        let after = front.persistence(keeps, body);
+        let after = front.persistence((listener, keeps), body);
         let mut with = front.response_forwarding(asked, (id, timing, after), body);
         with.set_cookie = cookie;
         let told = front.settings.headers.proxy_status;
@@ -386,9 +389,10 @@ async fn tunnelled(
     let (protocol, (from_worker, out)) = what;
     let from_client = std::mem::take(&mut client.unread);
     let patience = front.settings.timeouts.response_idle;
-    let departure = front.ending.departure(upstream.worker);
+    let worker = front.ending.departure(Leaver::Worker(upstream.worker));
+    let listener = front.ending.departure(Leaver::Listener(client.listener));
     let turn = u32::try_from(front.random_between(0, 1000)).unwrap_or(0);
-    let leaving = Leaving { departure, turn };
+    let leaving = Leaving { worker, listener, turn };
     let opened = async {
         out.finish(&client.stream, patience).await?;
         let early = (from_client.as_slice(), from_worker.as_slice());

@@ -191,7 +191,7 @@ impl Client {
         if front.successor().is_some() && self.stream.socket().is_some() {
             return Wanted::No;
         }
-        let deadline = match front.may_be_idle() {
+        let deadline = match front.may_be_idle(self.listener) {
             true => clock::now() + patience,
             false => clock::now(),
         };
@@ -206,7 +206,7 @@ impl Client {
         };
         match bytes {
             Bytes::Arrived => Wanted::Yes,
-            Bytes::TimedOut if front.is_closing() => {
+            Bytes::TimedOut if front.is_closing(self.listener) => {
                 // What has come by now is still served.
                 match self.fill(front, clock::now()).await {
                     Bytes::Arrived => Wanted::Yes,

@@ -261,6 +261,17 @@ impl Front {
         }
     }
 
+    /// Closes every idle connection of one listener.
+    pub(super) fn evict_idle_of(&self, listener: ListenerId) {
+        self.idle.borrow_mut().retain(|_, idle| {
+            let is_its = idle.listener == listener;
+            if is_its {
+                idle.evicted.notify_one();
+            }
+            !is_its
+        });
+    }
+
     /// Enters a client of a listener among the idle; `evicted` is told when it must make room.
     pub(super) fn idle(&self, listener: ListenerId, evicted: Rc<Notify>) -> IdleClient {
         let number = self.next_idle.get();

@@ -101,7 +101,7 @@ impl Streams {
         let mut taking = Taking::More;
         let mut idle = Some(self.idle(taking));
         loop {
-            let is_closing = self.front.is_ending();
+            let is_closing = self.front.is_ending(self.from.listener);
             if is_closing && taking == Taking::More {
                 taking = Taking::NoMore;
                 connection.graceful_shutdown();

@@ -16,7 +16,7 @@ use crate::http::{
     Asked, Expectation, ForwardedField, Forwarding, Persistence, RequestHead, ResponseBody,
     ResponseForwarding, ResponseHead, Scheme, Timing, Trust, Upgrade, forward_request,
 };
-use crate::policy::{Diagnosis, Shed};
+use crate::policy::{Diagnosis, ListenerId, Shed};
 
 /// How we call ourselves in `Via`.
 const NAME: &str = "tenfold";
@@ -102,7 +102,7 @@ impl Front {
         // Jittered, or all who were turned away together come back together.
         let seconds = self.random_between(low.as_secs(), high.as_secs());
         let told = self.proxy_status(reason);
-        let mut answer = self.answer(request, (503, reason));
+        let mut answer = self.answer(client, request, (503, reason));
         answer.proxy_status = told.as_deref();
         answer.retry_after = u32::try_from(seconds).ok();
         answer.page = self.page();
@@ -120,20 +120,25 @@ impl Front {
         let (status, reason) = what;
         self.note(request, Outcome::refused(status, reason));
         let told = self.proxy_status(reason);
-        let answer = Answer { proxy_status: told.as_deref(), ..self.answer(request, what) };
+        let answer = Answer { proxy_status: told.as_deref(), ..self.answer(client, request, what) };
         self.send(client, request.asked, &answer).await
     }
 
-    fn answer<'a>(&'a self, request: &'a Request, what: (u16, Reason)) -> Answer<'a> {
+    fn answer<'a>(
+        &'a self,
+        client: &Client,
+        request: &'a Request,
+        what: (u16, Reason),
+    ) -> Answer<'a> {
         let (status, reason) = what;
         let mut answer = Answer::new(status, reason.code());
         answer.request_id = self.settings.headers.request_id.then_some(request.id.as_str());
-        answer.connection = self.persistence_of_answer(request);
+        answer.connection = self.persistence_of_answer(client, request);
         answer
     }
 
-    fn persistence_of_answer(&self, request: &Request) -> Persistence {
-        if request.head.keeps_alive() && request.is_read() && !self.is_closing() {
+    fn persistence_of_answer(&self, client: &Client, request: &Request) -> Persistence {
+        if request.head.keeps_alive() && request.is_read() && !self.is_closing(client.listener) {
             Persistence::KeepAlive
         } else {
             Persistence::Close
@@ -170,7 +175,7 @@ impl Front {
         let page = Page { status: None, content_type, body: (text + "\n").into_bytes() };
         let mut answer = Answer::new(status, "");
         answer.page = Some(&page);
-        answer.connection = self.persistence_of_answer(request);
+        answer.connection = self.persistence_of_answer(client, request);
         self.send(client, request.asked, &answer).await
     }
 
@@ -208,11 +213,16 @@ impl Front {
     }
 
     /// Whether the client's connection survives a response.
-    pub(super) fn persistence(&self, client: KeepsAlive, body: ResponseBody) -> Persistence {
+    pub(super) fn persistence(
+        &self,
+        client: (ListenerId, KeepsAlive),
+        body: ResponseBody,
+    ) -> Persistence {
+        let (listener, keeps) = client;
         match body {
             ResponseBody::UntilClose => Persistence::Close,
             ResponseBody::None | ResponseBody::Length(_) | ResponseBody::Chunked => {
-                if client == KeepsAlive::Yes && !self.is_closing() {
+                if keeps == KeepsAlive::Yes && !self.is_closing(listener) {
                     Persistence::KeepAlive
                 } else {
                     Persistence::Close

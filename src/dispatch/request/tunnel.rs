@@ -28,9 +28,10 @@ pub(super) enum Protocol {
     Other,
 }
 
-/// When a tunnel ends whose worker leaves.
+/// When a tunnel ends whose worker leaves, or whose listener was removed.
 pub(super) struct Leaving {
-    pub(super) departure: watch::Receiver<Option<Instant>>,
+    pub(super) worker: watch::Receiver<Option<Instant>>,
+    pub(super) listener: watch::Receiver<Option<Instant>>,
     /// Which of all tunnels this is: evenly drawn, in thousandths.
     pub(super) turn: u32,
 }
@@ -78,11 +79,14 @@ impl Leaving {
     /// Waits for this tunnel's turn: WebSockets have the first part of the time, so that all of
     /// them can end in order; others have the last.
     async fn turn(mut self, protocol: Protocol) {
-        let until = match self.departure.wait_for(Option::is_some).await {
-            Ok(until) => until.unwrap_or_else(clock::now),
+        let until = tokio::select! {
+            biased;
+            Ok(until) = self.worker.wait_for(Option::is_some) => *until,
+            Ok(until) = self.listener.wait_for(Option::is_some) => *until,
             // The worker is gone, and the connection to it.
-            Err(_) => return std::future::pending().await,
+            else => return std::future::pending().await,
         };
+        let until = until.unwrap_or_else(clock::now);
         let (begin, length) = match protocol {
             Protocol::WebSocket => (0, 800),
             Protocol::Other => (800, 150),
@@ -209,7 +213,8 @@ mod tests {
     async fn web_socket_is_closed_between_two_frames() {
         let ((client, mut browser), (worker, mut app)) = (end(), end());
         let (leave, departure) = watch::channel(None);
-        let leaving = Leaving { departure, turn: 0 };
+        let (_stays, listener) = watch::channel(None);
+        let leaving = Leaving { worker: departure, listener, turn: 0 };
         let (half_seen, is_half_seen) = std::sync::mpsc::channel();
         let app = std::thread::spawn(move || {
             app.write_all(&[0x82, 5, 1, 2]).expect("room");
