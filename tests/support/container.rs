@@ -143,7 +143,10 @@ impl Plan {
     pub(crate) fn start(self) -> Container {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         assert_eq!(nix::unistd::geteuid().as_raw(), 0, "a test that makes containers must be root");
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        end_leftovers();
+        let prefix = format!("{DIRECTORY}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir();
+        let dir = dir.expect("a temporary directory");
         std::fs::create_dir(dir.path().join("rootfs")).expect("the directory is new");
         let file = dir.path().join("config.json");
         std::fs::write(file, self.config().to_string()).expect("the directory is ours");
@@ -291,6 +294,33 @@ impl Drop for Container {
         let _ = finish(command.args(["delete", "--force", &self.id]));
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// How the directories of containers begin; the id of the test process follows.
+const DIRECTORY: &str = "tenfold-container-";
+
+/// Ends the containers of test processes that were killed, and so could not do it themselves.
+fn end_leftovers() {
+    let Ok(entries) = std::env::temp_dir().read_dir() else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(DIRECTORY).and_then(|rest| rest.split_once('-'));
+        let Some(pid) = pid.and_then(|(pid, _)| pid.parse().ok()) else {
+            continue;
+        };
+        if processes::is_alive(pid) {
+            continue;
+        }
+        let containers = entry.path().join("state").read_dir();
+        for container in containers.into_iter().flatten().flatten() {
+            let mut command = runc(&entry.path());
+            let _ = finish(command.args(["delete", "--force"]).arg(container.file_name()));
+        }
+        // Another test process may be at it, too.
+        let _ = std::fs::remove_dir_all(entry.path());
     }
 }
 
