@@ -128,6 +128,10 @@ impl Supervisor {
                 self.announce_worker(worker, What::WorkerRecovered { silent_ms });
                 self.order(Order::SetStalled { worker, stalled: Stalled::No });
             }
+            // It is not alive again: nothing is told.
+            Finding::Excused { worker } => {
+                self.order(Order::SetStalled { worker, stalled: Stalled::No });
+            }
             Finding::Suspect { worker, silent } => self.suspected(worker, silent),
             Finding::Hung { worker, silent } => self.hangs(worker, silent),
         }

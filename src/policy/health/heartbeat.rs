@@ -47,6 +47,8 @@ pub enum Finding {
     Stalled { worker: WorkerId },
     /// It may get work again, after this much silence.
     Recovered { worker: WorkerId, silent: Duration },
+    /// It is judged no longer, and was silent to the end: it drains, or a debugger has it.
+    Excused { worker: WorkerId },
     /// It is likely to hang: time to gather evidence, and to let its clients go.
     Suspect { worker: WorkerId, silent: Duration },
     /// It hangs.
@@ -144,9 +146,13 @@ impl Heartbeats {
                     Pulse { silent: pulse.silent + counted, ..pulse }
                 }
                 Some(pulse) => {
-                    if pulse.found > Found::Nothing {
-                        let silent = pulse.silent;
-                        findings.push(Finding::Recovered { worker, silent });
+                    let silent = pulse.silent;
+                    match (pulse.found, sign) {
+                        (Found::Nothing, _) => {}
+                        (_, Sign::Exempt) => findings.push(Finding::Excused { worker }),
+                        (_, Sign::Heartbeat(_) | Sign::Progress(_)) => {
+                            findings.push(Finding::Recovered { worker, silent });
+                        }
                     }
                     Pulse { sign, silent: Duration::ZERO, found: Found::Nothing }
                 }
@@ -208,6 +214,7 @@ mod tests {
                 let (what, silent) = match finding {
                     Finding::Stalled { .. } => ("stalled", None),
                     Finding::Recovered { silent, .. } => ("recovered", Some(silent)),
+                    Finding::Excused { .. } => ("excused", None),
                     Finding::Suspect { silent, .. } => ("suspect", Some(silent)),
                     Finding::Hung { silent, .. } => ("hung", Some(silent)),
                 };
@@ -276,7 +283,7 @@ mod tests {
         let attached = |at: u64| if at < 4_000 { Heartbeat(1) } else { Exempt };
         assert_eq!(
             found(TIMES, steadily(60_000, attached)),
-            ["2000 stalled", "4000 recovered 3750"],
+            ["2000 stalled", "4000 excused"],
             "a debugger stops the judging"
         );
     }
