@@ -230,6 +230,13 @@ impl Link {
 
     /// Gives up our copy of the connection that the worker has answered for.
     pub(crate) fn answered(&mut self, seq: u64) -> Option<Owned> {
+        // An answer confirms the descriptor, too: our preload says nothing else, plain Node has
+        // said it before.
+        if let Some(Handle::Connection { seq: first }) = self.handles.front()
+            && *first == seq
+        {
+            self.handles.pop_front();
+        }
         // Answers come in order but for refusals, so this is the first entry or close to it.
         let index = self.handed.iter().position(|handed| handed.seq == seq)?;
         self.handed.remove(index).map(|handed| handed.what)

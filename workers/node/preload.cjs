@@ -38,6 +38,7 @@ const FOREVER_MS = 2 ** 31 - 1;
 const MAX_EARLY_MESSAGES = 16;
 
 const noop = () => {};
+const QUIETLY = { swallowErrors: true };
 
 // ------------------------------------------------------------------------------------------ errors
 
@@ -514,11 +515,32 @@ function openOwnChannel(fd, onMessage, onEnd) {
   process.on('internalMessage', onMessage);
   process.once('disconnect', onEnd);
   require('child_process')._forkChild(fd, 'json');
+  const { _send } = process;
+  process._send = function (message, handle, options, callback) {
+    if (message && message.cmd === 'NODE_HANDLE_ACK') {
+      confirmLater(() => _send.call(this, message, handle, options));
+      return true;
+    }
+    return _send.call(this, message, handle, options, callback);
+  };
   return {
-    send: (message) =>
-      process.connected && process._send(message, undefined, { swallowErrors: true }),
+    send: (message) => process.connected && _send.call(process, message, undefined, QUIETLY),
     close: () => process.connected && process.disconnect(),
   };
+}
+
+// Each descriptor is to be confirmed. The answer to a connection does that as well: without the
+// message of its own the worker writes once and not twice, and the master reads half as much.
+let confirm = null;
+
+function confirmLater(send) {
+  confirm = send;
+}
+
+function confirmDescriptor() {
+  const send = confirm;
+  confirm = null;
+  if (send !== null) send();
 }
 
 /**
@@ -588,8 +610,12 @@ function receiveLine(line, handles, send, onMessage) {
     return;
   }
   const handle = handles.shift();
-  send({ cmd: handle ? 'NODE_HANDLE_ACK' : 'NODE_HANDLE_NACK' });
-  if (handle) onMessage(message.msg, handle);
+  if (handle) {
+    confirmLater(() => send({ cmd: 'NODE_HANDLE_ACK' }));
+    onMessage(message.msg, handle);
+  } else {
+    send({ cmd: 'NODE_HANDLE_NACK' });
+  }
 }
 
 // ---------------------------------------------------------------------------------- cluster worker
@@ -774,6 +800,7 @@ function receive(message, handle) {
       answers.delete(message.ack);
       clearInterval(question.hold);
       question.onAnswer(message, handle);
+      confirmDescriptor();
     } else if (message.act === 'newconn') {
       receiveConnection(message, handle);
     } else if (message.act === 'disconnect') {
@@ -786,6 +813,7 @@ function receiveConnection({ key, seq, private: isPrivate }, handle) {
   const listener = listeners.get(key);
   const accepted = Boolean(listener && handle && listener.hasRoom());
   page[SEEN] += 1;
+  confirm = null;
   tell({ ack: seq, accepted });
   connectionsChanged();
   if (accepted) {

@@ -155,6 +155,7 @@ test(
       asked.map(({ port: p, addressType }) => [p, addressType]),
       [[port, 'udp4']],
     );
+    await master.message({ cmd: 'NODE_HANDLE_ACK' });
     const client = dgram.createSocket('udp4');
     client.send('ping', port, '127.0.0.1');
     const [answer] = await once(client, 'message');
@@ -183,9 +184,13 @@ test('a connection for a server that is gone is refused', { timeout }, async (t)
   const port = await master.port();
   master.order('hold');
   await connect(port);
+  await master.event('held');
   master.send('close now');
+  await master.message({ act: 'close' });
   master.order('release');
   await master.message({ accepted: false });
+  // The answer said that the descriptor came.
+  assert.ok(!master.messages.some(({ cmd }) => cmd === 'NODE_HANDLE_ACK'));
 });
 
 test('keep-alive stays on one handed connection', { timeout }, async (t) => {

@@ -7,12 +7,12 @@ usage: master.py COMMAND [ARGUMENT ...]
 
 commands  {"do":"send","message":{...}}    one message to the worker
           {"do":"page"}                    answers {"event":"page","values":[16 numbers] or null}
-          {"do":"hold"} {"do":"release"}   stop, resume accepting
+          {"do":"hold"} {"do":"release"}   keep what is accepted, hand over what was kept
           {"do":"close"}                   close the control channel, as a dying master does
           {"do":"signal","number":15}      to the spawned process
           {"do":"stop"}                    kill the process group and end
 """
-import array, fcntl, functools, json, os, selectors, signal, socket, struct, subprocess, sys
+import array, fcntl, json, os, selectors, signal, socket, struct, subprocess, sys
 
 CONTROL, TOKEN, LOAD = 100, 101, 102
 selector = selectors.DefaultSelector()
@@ -31,6 +31,7 @@ def memory_page():
 class Worker:
     def __init__(self, command):
         self.sequence, self.rest, self.listeners, self.pending = 0, b"", {}, {}
+        self.holding, self.held = False, []
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         token, self.token = os.pipe()
         self.page = memory_page()
@@ -148,6 +149,13 @@ class Worker:
         client, _ = self.listeners[key].accept()
         # accept(2) does not inherit it, and libuv trusts whoever hands a socket over.
         client.setblocking(False)
+        if self.holding:
+            self.held.append((key, client))
+            emit("held")
+        else:
+            self.hand_over(key, client)
+
+    def hand_over(self, key, client):
         self.sequence += 1
         self.pending[self.sequence] = client
         newconn = {"cmd": "NODE_CLUSTER", "act": "newconn", "key": key, "seq": self.sequence}
@@ -163,12 +171,11 @@ class Worker:
                 values = struct.unpack("=16d", os.pread(self.page, 128, 0))
                 emit("page", values=values if values[0] == values[15] else None)
             case "hold":
-                for listener in self.listeners.values():
-                    selector.unregister(listener)
+                self.holding = True
             case "release":
-                for key, listener in self.listeners.items():
-                    accept = functools.partial(self.accept, key)
-                    selector.register(listener, selectors.EVENT_READ, accept)
+                for key, client in self.held:
+                    self.hand_over(key, client)
+                self.holding, self.held = False, []
             case "close":
                 selector.unregister(self.channel)
                 self.channel.close()
