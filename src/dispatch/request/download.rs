@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::body::write_chunk;
 use super::budget::{FREE_BYTES, Share};
 use super::front::{Front, SCRATCH};
+use super::pace::Pace;
 use super::stream::Stream;
 use super::unframe::{Piece, Unframed};
 use crate::clock;
@@ -189,6 +190,7 @@ impl<'a> Download<'a> {
             self.out.bytes.reserve_exact(early.len());
             framer.feed(&early, &mut self.out.bytes).map_err(Fault::Body)?;
         }
+        let mut pace = Pace::default();
         loop {
             let wrote = self.out.write_some(self.client).map_err(|_| Fault::ClientGone)?;
             if wrote > 0 {
@@ -200,6 +202,7 @@ impl<'a> Download<'a> {
             let allowed = self.out.may_read();
             let read = if allowed == 0 { Read::NoRoom } else { self.pull(&mut framer, allowed)? };
             if read == Read::Some || wrote > 0 {
+                pace.carried(allowed.min(SCRATCH).max(wrote)).await;
                 continue;
             }
             // Who waits holds no more than it has, or idle streams would spend the budget.

@@ -24,6 +24,7 @@ mod h2_head;
 mod h2_stream;
 mod naming;
 mod outcome;
+mod pace;
 mod pipe;
 mod poison;
 mod pool;

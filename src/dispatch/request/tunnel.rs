@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use super::frames::{Frames, GOING_AWAY};
+use super::pace::Pace;
 use super::stream::Stream;
 use crate::clock;
 
@@ -128,6 +129,7 @@ impl Tunnel<'_> {
         let mut frames = Frames::default();
         frames.pass(early);
         let mut buffer = [0; BUFFER];
+        let mut pace = Pace::default();
         let turn = leaving.turn(Protocol::WebSocket);
         tokio::pin!(turn);
         let mut is_last = false;
@@ -153,6 +155,7 @@ impl Tunnel<'_> {
             };
             self.client.write_all(&buffer[..passing]).await?;
             self.carried.set(self.carried.get() + passing as u64);
+            pace.carried(passing).await;
         }
         self.client.write_all(GOING_AWAY).await?;
         self.told.notify_one();
@@ -166,6 +169,7 @@ impl Tunnel<'_> {
 /// Carries one direction to its end, and ends the other side's with it.
 async fn copy(from: &Stream, to: &Stream, carried: &Cell<u64>) -> io::Result<()> {
     let mut buffer = [0; BUFFER];
+    let mut pace = Pace::default();
     loop {
         let count = read(from, &mut buffer).await?;
         if count == 0 {
@@ -174,14 +178,20 @@ async fn copy(from: &Stream, to: &Stream, carried: &Cell<u64>) -> io::Result<()>
         }
         to.write_all(&buffer[..count]).await?;
         carried.set(carried.get() + count as u64);
+        pace.carried(count).await;
     }
 }
 
 /// Reads to the end.
 async fn drain(from: &Stream) -> io::Result<()> {
     let mut buffer = [0; BUFFER];
-    while read(from, &mut buffer).await? > 0 {}
-    Ok(())
+    let mut pace = Pace::default();
+    loop {
+        match read(from, &mut buffer).await? {
+            0 => return Ok(()),
+            count => pace.carried(count).await,
+        }
+    }
 }
 
 /// Reads what comes next; 0 is the end. Cancel-safe.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::body::{Body, BodyFault};
 use super::client::{self, Bytes, Inbound};
 use super::front::{Front, SCRATCH};
+use super::pace::Pace;
 use super::stream::Stream;
 use crate::clock;
 
@@ -39,6 +40,7 @@ pub(super) async fn carry(
     let (worker, uploaded) = to;
     let (stream, unread) = inbound;
     let mut out = Vec::new();
+    let mut pace = Pace::default();
     while !body.is_done() {
         out.clear();
         if let Err(fault) = body.take(unread, &mut out, SCRATCH) {
@@ -51,6 +53,7 @@ pub(super) async fn carry(
         if body.is_done() {
             break;
         }
+        pace.carried(out.len()).await;
         if unread.is_empty() {
             let deadline = clock::now() + front.settings.timeouts.body_idle;
             match client::fill(front, (stream, &mut *unread), deadline).await {
