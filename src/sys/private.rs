@@ -1,25 +1,76 @@
 //! Makes listening sockets that one worker has for its master alone: a loopback port to listen on,
 //! or a socket that listens already and is only passed on.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Socket, Type};
 
 use super::socket::BACKLOG_MAX;
 
-/// A loopback port that nobody has at this moment, for a process that binds it itself.
+/// Ports that are drawn until one can be bound: should half of them be taken, all draws meet one
+/// of those once in 65,536 times, and the kernel is asked.
+const DRAWS_MAX: u64 = 16;
+
+/// Fewer ports than this are not worth drawing from: 256 workers, each with its successor next to
+/// it, would hold half of them.
+const PORTS_MIN: u16 = 1024;
+
+/// The lowest port that is drawn: below, more and more of them are some service's own.
+const PORT_LOWEST: u16 = 10_000;
+
+/// A port that nobody has at this moment, for a process that binds it itself, on loopback or on
+/// every address.
 ///
-/// Whoever is faster may take it in between; the process then fails with EADDRINUSE. Keeping it
-/// bound until then would make that certain: many servers bind without SO_REUSEADDR.
+/// Outside of the ports that the kernel gives to connections, if there is room: there, only who
+/// asks for this very number can be faster. Keeping it bound until then would not do: many servers
+/// bind without SO_REUSEADDR.
 ///
 /// # Errors
-/// Those of bind(2), above all EADDRINUSE when every port of the range is taken.
+/// Those of bind(2), above all EADDRINUSE when every port of the kernel's range is taken.
 pub fn reserve_port() -> io::Result<u16> {
+    // Not all kernels tell, nor every sandbox.
+    let told = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let quiet = told.ok().and_then(|told| quiet_ports(&told));
+    quiet.and_then(draw_free).map_or_else(|| bind_any().and_then(|any| port_of(&any)), Ok)
+}
+
+/// Ports outside of the range in which the kernel gives them away: those above it, where few
+/// services have theirs, else those below.
+fn quiet_ports(kernels: &str) -> Option<RangeInclusive<u16>> {
+    let mut bounds = kernels.split_whitespace().map(str::parse::<u16>);
+    let (first, last) = (bounds.next()?.ok()?, bounds.next()?.ok()?);
+    let above = last.checked_add(1).map(|lowest| lowest.max(PORT_LOWEST)..=u16::MAX);
+    let below = first.checked_sub(1).map(|highest| PORT_LOWEST..=highest);
+    let has_room = |ports: &RangeInclusive<u16>| ports.len() >= usize::from(PORTS_MIN);
+    above.filter(has_room).or(below.filter(has_room))
+}
+
+fn draw_free(ports: RangeInclusive<u16>) -> Option<u16> {
+    let random = RandomState::new();
+    let count = ports.len();
+    (0..DRAWS_MAX).find_map(|draw| {
+        let nth = random.hash_one(draw) % u64::try_from(count).ok()?;
+        let port = ports.start().saturating_add(u16::try_from(nth).ok()?);
+        can_be_bound(port).then_some(port)
+    })
+}
+
+/// On every address, as the process may want it: a port that another has on one of them is taken.
+fn can_be_bound(port: u16) -> bool {
+    let bound = Socket::new(Domain::IPV4, Type::STREAM, None)
+        .and_then(|socket| socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into()));
+    bound.is_ok()
+}
+
+/// A socket on a loopback port of the kernel's choice.
+fn bind_any() -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-    port_of(&socket)
+    Ok(socket)
 }
 
 /// A socket that listens on a loopback port, and its address, for a process that inherits it.
@@ -32,8 +83,7 @@ pub fn reserve_port() -> io::Result<u16> {
 /// # Errors
 /// Those of bind(2) and listen(2).
 pub fn listen_for_child() -> io::Result<(OwnedFd, SocketAddr)> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    let socket = bind_any()?;
     socket.set_tcp_nodelay(true)?;
     socket.listen(i32::try_from(BACKLOG_MAX).unwrap_or(i32::MAX))?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port_of(&socket)?));
@@ -61,6 +111,34 @@ mod tests {
         let plain = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         plain.bind(&address.into()).expect("nothing of ours is left there");
+    }
+
+    #[test]
+    fn ports_are_drawn_where_the_kernel_gives_none_away() {
+        for (kernels, drawn) in [
+            ("32768\t60999\n", Some(61_000..=65_535)),
+            ("32768 65535", Some(10_000..=32_767)),
+            ("20000 64999", Some(10_000..=19_999)),
+            ("1024 4999", Some(10_000..=65_535)),
+            ("1024 65535", None),
+            ("10500 65000", None),
+            ("0 65535", None),
+            ("32768", None),
+            ("", None),
+        ] {
+            assert_eq!(quiet_ports(kernels), drawn, "{kernels}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_another_process_has_on_any_address_is_not_drawn() {
+        let _only_copy = without_forks();
+        let other = SocketAddr::from(([127, 0, 0, 2], 0));
+        let taken = TcpListener::bind(other).expect("all of 127.0.0.0/8 is loopback");
+        let port = taken.local_addr().expect("it is bound").port();
+        assert_eq!(draw_free(port..=port), None);
+        drop(taken);
+        assert_eq!(draw_free(port..=port), Some(port));
     }
 
     #[test]

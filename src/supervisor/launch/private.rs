@@ -13,7 +13,7 @@ use crate::policy::WorkerId;
 use crate::sys::private;
 
 /// Numbers that are drawn until one is not with another worker that may not listen yet: with 256
-/// workers in a range of some 28,000 a single draw meets one with a chance below 1 %.
+/// workers among some 4,500 ports a single draw meets one with a chance below 6 %.
 const DRAWS_MAX: usize = 16;
 
 /// How the workers of one generation get a private listener.
