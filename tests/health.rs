@@ -90,6 +90,21 @@ fn a_worker_in_an_endless_loop_gets_nothing_new_and_is_replaced() {
 }
 
 #[test]
+fn who_waits_for_a_worker_that_hangs_while_it_drains_is_let_go() {
+    let (builder, port) = request_pool("block.js", 1);
+    let tenfold = judged(builder).args(["--set", "shutdown.total=5m"]).start();
+    tenfold.wait_ready(1);
+    let mut endless = block(port, 600_000);
+    tenfold.wait_status(PATIENCE, "the request", |status| status.worker_in(0).in_flight == 1);
+    tenfold.signal(Signal::SIGTERM);
+    let response = endless.receive().expect("it is answered");
+    assert_eq!(response.status, 504);
+    assert!(response.text().contains("worker_hung"), "{}", response.text());
+    let log = tenfold.output();
+    assert!(!log.contains("sending TERM") && !log.contains("killing it"), "too late: {log}");
+}
+
+#[test]
 fn a_stopped_worker_gets_nothing_new_and_is_replaced() {
     let (builder, port) = request_pool("http.js", 3);
     let tenfold = judged(builder).start();

@@ -104,10 +104,16 @@ impl Supervisor {
     }
 
     fn sign_of(&self, live: &LiveWorker, accounts: &[WorkerView]) -> Sign {
-        let is_ready = matches!(live.state, WorkerLife::Ready { .. });
-        let Some(process) = self.processes.get(&live.worker).filter(|_| is_ready) else {
+        let Some(process) = self.processes.get(&live.worker) else {
             return Sign::Exempt;
         };
+        match live.state {
+            WorkerLife::Ready { .. } => {}
+            WorkerLife::Draining { .. } => return leaving(process),
+            WorkerLife::Starting { .. }
+            | WorkerLife::Stopping { .. }
+            | WorkerLife::Killed { .. } => return Sign::Exempt,
+        }
         let account = accounts.iter().find(|account| account.id == live.worker);
         heartbeat(process).unwrap_or(match account {
             Some(account) if account.in_flight > 0 => Sign::Progress(account.released),
@@ -181,16 +187,29 @@ impl Supervisor {
     }
 }
 
+/// What a draining worker shows. Only a load page goes on until the end: a channel may be closed
+/// before, and nobody feeds a watchdog while it stops.
+fn leaving(process: &Process) -> Sign {
+    match page_beat(process) {
+        Some(Sign::Heartbeat(beat)) => Sign::Leaving(beat),
+        Some(_) | None => Sign::Exempt,
+    }
+}
+
+/// What the load page shows, where one is written.
+fn page_beat(process: &Process) -> Option<Sign> {
+    let page = process.load.read().filter(|page| page.version > 0)?;
+    if page.inspected {
+        return Some(Sign::Exempt);
+    }
+    (process.page_beats == PageBeats::Yes).then_some(Sign::Heartbeat(page.version))
+}
+
 /// What a worker's heartbeat shows, where it has one: its load page, its `ready` and `load`
 /// messages, or its WATCHDOG=1.
 fn heartbeat(process: &Process) -> Option<Sign> {
-    let page = process.load.read().filter(|page| page.version > 0);
-    match page {
-        Some(page) if page.inspected => return Some(Sign::Exempt),
-        Some(page) if process.page_beats == PageBeats::Yes => {
-            return Some(Sign::Heartbeat(page.version));
-        }
-        Some(_) | None => {}
+    if let Some(sign) = page_beat(process) {
+        return Some(sign);
     }
     if process.heard.stamp() > 0 {
         return Some(Sign::Heartbeat(process.heard.stamp()));

@@ -2,7 +2,7 @@
 //!
 //! Silence is the sum of the times between samples, and each counts for at most twice what it
 //! should have been: after the master itself was stopped, suspended or starved, nobody has been
-//! silent for longer than it has looked. Workers that are not to be judged now (starting, draining,
+//! silent for longer than it has looked. Workers that are not to be judged now (starting, ending,
 //! under a debugger) begin anew.
 
 use std::collections::BTreeMap;
@@ -34,10 +34,27 @@ const SAMPLE_MIN: Duration = Duration::from_millis(25);
 pub enum Sign {
     /// It has a heartbeat; the number is another after every beat.
     Heartbeat(u64),
+    /// The same of a worker that drains: when it will be ended is settled, but who waits for it is
+    /// not to wait for so long.
+    Leaving(u64),
     /// It has none, and holds exchanges; the number is another after each that has ended.
     Progress(u64),
     /// There is nothing to judge it by, or no right to.
     Exempt,
+}
+
+impl Sign {
+    /// Whether nothing has happened since a sample showed `before`.
+    fn is_silent_after(self, before: Self) -> bool {
+        match (before, self) {
+            (
+                Self::Heartbeat(one) | Self::Leaving(one),
+                Self::Heartbeat(other) | Self::Leaving(other),
+            )
+            | (Self::Progress(one), Self::Progress(other)) => one == other,
+            (Self::Heartbeat(_) | Self::Leaving(_) | Self::Progress(_) | Self::Exempt, _) => false,
+        }
+    }
 }
 
 /// What a sample brought to light. Each is found once, until the worker shows a sign again.
@@ -47,7 +64,7 @@ pub enum Finding {
     Stalled { worker: WorkerId },
     /// It may get work again, after this much silence.
     Recovered { worker: WorkerId, silent: Duration },
-    /// It is judged no longer, and was silent to the end: it drains, or a debugger has it.
+    /// It is judged no longer, and was silent to the end: it ends, or a debugger has it.
     Excused { worker: WorkerId },
     /// It is likely to hang: time to gather evidence, and to let its clients go.
     Suspect { worker: WorkerId, silent: Duration },
@@ -90,7 +107,7 @@ impl HangTimes {
 
     fn hang_of(&self, sign: Sign) -> Option<Duration> {
         match sign {
-            Sign::Heartbeat(_) => self.hang,
+            Sign::Heartbeat(_) | Sign::Leaving(_) => self.hang,
             Sign::Progress(_) => self.hang_without_heartbeat,
             Sign::Exempt => None,
         }
@@ -100,8 +117,10 @@ impl HangTimes {
     fn judge(&self, sign: Sign, silent: Duration) -> Found {
         let reached = |bound: Option<Duration>| bound.is_some_and(|bound| silent >= bound);
         // A slow request is no stall: only a heartbeat tells.
-        let stall = self.stall.filter(|_| matches!(sign, Sign::Heartbeat(_)));
-        if reached(self.hang_of(sign)) {
+        let beats = matches!(sign, Sign::Heartbeat(_) | Sign::Leaving(_));
+        let stall = self.stall.filter(|_| beats);
+        let hang = self.hang_of(sign).filter(|_| !matches!(sign, Sign::Leaving(_)));
+        if reached(hang) {
             Found::Hung
         } else if reached(self.suspect(sign)) {
             Found::Suspect
@@ -142,15 +161,15 @@ impl Heartbeats {
         let mut before = std::mem::take(&mut self.workers);
         for (worker, sign) in signs {
             let pulse = match before.remove(&worker) {
-                Some(pulse) if pulse.sign == sign && sign != Sign::Exempt => {
-                    Pulse { silent: pulse.silent + counted, ..pulse }
+                Some(pulse) if sign.is_silent_after(pulse.sign) => {
+                    Pulse { sign, silent: pulse.silent + counted, ..pulse }
                 }
                 Some(pulse) => {
                     let silent = pulse.silent;
                     match (pulse.found, sign) {
                         (Found::Nothing, _) => {}
                         (_, Sign::Exempt) => findings.push(Finding::Excused { worker }),
-                        (_, Sign::Heartbeat(_) | Sign::Progress(_)) => {
+                        (_, Sign::Heartbeat(_) | Sign::Leaving(_) | Sign::Progress(_)) => {
                             findings.push(Finding::Recovered { worker, silent });
                         }
                     }
@@ -177,7 +196,8 @@ impl Heartbeats {
         let Pulse { sign, silent, found } = pulse;
         let is = self.times.judge(sign, silent);
         let is_new = |step: Found| found < step && step <= is;
-        let has_stalls = self.times.stall.is_some() && matches!(sign, Sign::Heartbeat(_));
+        let beats = matches!(sign, Sign::Heartbeat(_) | Sign::Leaving(_));
+        let has_stalls = self.times.stall.is_some() && beats;
         if has_stalls && is_new(Found::Stalled) {
             findings.push(Finding::Stalled { worker });
         }
@@ -194,7 +214,7 @@ impl Heartbeats {
 
 #[cfg(test)]
 mod tests {
-    use super::Sign::{Exempt, Heartbeat, Progress};
+    use super::Sign::{Exempt, Heartbeat, Leaving, Progress};
     use super::*;
 
     const fn ms(milliseconds: u64) -> Duration {
@@ -286,6 +306,14 @@ mod tests {
             ["2000 stalled", "4000 excused"],
             "a debugger stops the judging"
         );
+    }
+
+    #[test]
+    fn who_waits_for_a_draining_worker_is_let_go_and_it_is_left_to_its_end() {
+        let sign = |at: u64| if at < 6_000 { Heartbeat(1) } else { Leaving(1) };
+        assert_eq!(found(TIMES, steadily(60_000, sign)), ["2000 stalled", "10000 suspect 10000"]);
+        let alive = |at: u64| Leaving(u64::from(at >= 5_000) + at.saturating_sub(5_000) / 1_000);
+        assert_eq!(found(TIMES, steadily(20_000, alive)), ["2000 stalled", "5000 recovered 4750"]);
     }
 
     #[test]
