@@ -23,8 +23,9 @@ use crate::upgrade::{Kind, Lent, Moved};
 /// The longest message: the key of a listener on the longest path, and an address.
 const MESSAGE_MAX: usize = 4096;
 
-/// How long to wait while the kernel holds too many descriptors that nobody has received.
-const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(10);
+/// How long to wait while the kernel holds too many descriptors that nobody has received, or while
+/// there is no number left for one that we would receive.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The way for idle clients to the new master.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Successor {
                     }
                 }
                 Err(error) if channel::is_too_many_in_flight(&error) => {
-                    tokio::time::sleep(IN_FLIGHT_PAUSE).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
                 // It has ended; the client asks again.
                 Err(_) => return,
@@ -141,9 +142,8 @@ impl Reactor {
             Ok(Some(_)) => StreamKind::Tcp,
             Ok(None) | Err(_) => StreamKind::Unix,
         };
-        if !self.front.has_room(listener) {
-            return;
-        }
+        // It has a place already, which the old master gave it: there is no asking whether
+        // connections have room.
         match Stream::register(socket, kind) {
             Ok(stream) => self.change(tasks::Change::Serve(Arrival {
                 stream,
@@ -168,6 +168,12 @@ pub(super) async fn take_clients(reactor: Shared, from: OwnedFd) {
     };
     let mut buffer = vec![0; MESSAGE_MAX];
     while let Ok(mut ready) = from.readable().await {
+        // A descriptor that finds no number is closed by the kernel, and with it the client's
+        // connection; as long as we do not ask for it, it is safe.
+        if from.as_fd().try_clone_to_owned().is_err() {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
         let mut fds = Vec::new();
         match channel::recv(from.as_fd(), &mut buffer, &mut fds) {
             Ok(0) => return,
