@@ -33,6 +33,9 @@ use crate::sys::{child, wait};
 /// A master that does not answer within this is stuck.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Ours; the master's may be another one.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// `workers.start_timeout` is an hour at most.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(3700);
 
@@ -387,6 +390,10 @@ async fn call_for(
             StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
             StatusCode::CONFLICT => bail!("{}", String::from_utf8_lossy(&body)),
             StatusCode::SERVICE_UNAVAILABLE => bail!("the master is busy or ending"),
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => bail!(
+                "the running tenfold does not know this; it is another version than this one, \
+                 {VERSION}: see `tenfold status`"
+            ),
             other => bail!("the master answered {other}: {}", String::from_utf8_lossy(&body)),
         }
     };

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::client::VERSION;
 use crate::supervisor::recycles::RecycleStatus;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{CrashStatus, Status, WorkerStatus};
@@ -18,6 +19,9 @@ pub fn table(status: &Status) -> String {
     let Status { name, pid, version, phase, totals, .. } = status;
     let uptime = duration(status.uptime_s);
     line(&mut text, format_args!("{name}  {phase}  pid {pid}  version {version}  up {uptime}"));
+    if version != VERSION {
+        line(&mut text, format_args!("running {version}, installed {VERSION}: tenfold upgrade"));
+    }
     for listener in &status.listeners {
         let queue = listener.queue;
         line(
@@ -209,10 +213,28 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::supervisor::request::Totals;
 
     #[test]
     fn durations_name_their_two_largest_units() {
         let shown = [0, 59, 185, 7_620, 442_800].map(duration);
         assert_eq!(shown, ["0s", "59s", "3m05s", "2h07m", "5d03h"]);
+    }
+
+    /// What a master of this version says, as one of a later version would: with more fields.
+    fn status_of(version: &str) -> Status {
+        let said = serde_json::json!({
+            "name": "shop", "pid": 7, "version": version, "phase": "running", "generation": 1,
+            "uptime_s": 60, "listeners": [], "workers": [], "mood": "good",
+            "totals": Totals::default(),
+        });
+        serde_json::from_value(said).expect("unknown fields are left out")
+    }
+
+    #[test]
+    fn another_version_than_the_installed_one_is_told() {
+        let other = table(&status_of("0.0.9"));
+        assert!(other.contains(&format!("running 0.0.9, installed {VERSION}: tenfold upgrade")));
+        assert!(!table(&status_of(VERSION)).contains("installed"));
     }
 }
