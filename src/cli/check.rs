@@ -4,7 +4,8 @@ use std::fmt::Write;
 use std::num::NonZeroU16;
 
 use super::{Check, CommandGiven};
-use crate::config::{Config, CountReason, HostFacts, Mode};
+use crate::config::{Config, CountReason, HostFacts, MaxClients, Mode};
+use crate::dispatch::{self, Crowd};
 use crate::policy::QueueBounds;
 
 impl Check {
@@ -57,7 +58,26 @@ impl Check {
             lines.push(("connections", format!("{max_connections} per worker")));
         }
         lines.push(("queue", self.queue(facts)));
+        lines.extend(self.memory(facts).map(|memory| ("memory", memory)));
         lines
+    }
+
+    /// What the master may hold for its clients in request mode, if that is what may be spoken.
+    fn memory(&self, facts: &HostFacts) -> Option<String> {
+        let Config { queue, workers, listen, request, .. } = &self.config;
+        let max_clients = listen.options.max_connections;
+        let clients = match (listen.options.mode, max_clients, facts.nofile.as_ref().ok()) {
+            (Mode::Connection, ..) | (_, MaxClients::Auto, None) => return None,
+            (_, MaxClients::Fixed(max), None) => max,
+            (_, max, Some(nofile)) => max.resolve(nofile.hard),
+        };
+        let (count, limit) = (self.count(facts).0, workers.limit.resolve());
+        let clients = u64::from(clients.get());
+        let at_work = u64::from(count.get()) * u64::from(limit.get());
+        let exchanges = at_work + queue.of_requests(count, limit).max as u64;
+        let crowd = Crowd { clients, exchanges: exchanges.min(clients) };
+        let mib = dispatch::most(&request.limits, crowd).div_ceil(1 << 20);
+        Some(format!("at most {mib} MiB for {clients} clients, {} requests", crowd.exchanges))
     }
 
     /// The bounds of a listener's queue in the mode that its configuration has, or in each.

@@ -78,7 +78,8 @@ fn report_has_settings_host_and_pool() {
                 pidfd         works\n  uid           0\n\
                 \npool\n  workers       2 (auto: CPU quota 2.5)\n  \
                 connections   384 per worker\n  queue         7 per listener, 1s at most; \
-                in connection mode 7 per listener, 10s at most\n";
+                in connection mode 7 per listener, 10s at most\n  \
+                memory        at most 264337 MiB for 262016 clients, 207 requests\n";
     assert!(text.ends_with(rest), "{text}");
     assert!(!text.contains("s3cret"), "{text}");
 }

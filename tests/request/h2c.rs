@@ -159,6 +159,31 @@ fn streams_wait_in_the_queue_and_are_shed_one_by_one() {
 }
 
 #[test]
+fn streams_above_the_bound_of_clients_are_refused_and_may_be_asked_again() {
+    // So few descriptors that the streams of one connection are the bound, and it is one of them.
+    let (_tenfold, port) = exchange_with(|it| {
+        it.through(["prlimit", "--nofile=400:400"]).args(["--limit", "200", "--queue", "200"])
+    });
+    with_client(port, async |client| {
+        let mut answers = Vec::new();
+        for _ in 0..100 {
+            answers.push(open(&client, "/hang").await.expect("it may try"));
+        }
+        let refused = answers.pop().expect("a hundred").await.expect_err("there is no room");
+        assert_eq!(refused.reason(), Some(h2::Reason::REFUSED_STREAM));
+        drop(answers);
+        // Their places are free once the resets have arrived.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match open(&client, "/").await.expect("it may try").await {
+                Ok(answer) => return assert_eq!(answer.status(), StatusCode::OK),
+                Err(_) => assert!(Instant::now() < deadline, "still no room"),
+            }
+        }
+    });
+}
+
+#[test]
 fn stop_sends_goaway_and_finishes_what_is_under_way() {
     let (mut tenfold, port) = exchange();
     let status = with_client(port, async |client| {

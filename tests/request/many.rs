@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -109,6 +110,66 @@ fn heads_that_do_not_end_get_a_408_and_users_are_served_meanwhile() {
     println!("{count} heads that did not end; {answers} answers for a user meanwhile");
     assert!(answers > 0, "a user was not served");
     wait_idle(&tenfold);
+}
+
+/// What `tenfold check` says that the master may hold for its clients, in bytes.
+#[track_caller]
+fn published(flags: &[&str]) -> u64 {
+    let output = Command::new(env!("CARGO_BIN_EXE_tenfold"))
+        .arg("check")
+        .args(flags)
+        .args(["--", "node", "app.js"])
+        .output()
+        .expect("it is built");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let at_most = text.lines().find_map(|line| {
+        let (most, _) = line.trim().strip_prefix("memory ")?.trim().split_once(" MiB for ")?;
+        most.strip_prefix("at most ")?.parse::<u64>().ok()
+    });
+    at_most.unwrap_or_else(|| panic!("no bound in\n{text}")) << 20
+}
+
+#[test]
+fn clients_at_their_worst_stay_within_the_memory_that_check_tells() {
+    let flags = [
+        "--limit=20",
+        "--queue=40",
+        "--queue-timeout=5m",
+        "--set=workers.count=1",
+        "--set=listen.max_connections=300",
+        "--set=timeouts.header_read=5m",
+        "--set=timeouts.body_idle=5m",
+        "--set=limits.response_buffer_total=1MiB",
+    ];
+    let bound = published(&flags);
+    let (tenfold, port) = exchange_with(|it| it.args(["--admin", "127.0.0.1:0"]).args(flags));
+    let rss = || processes::counters(tenfold.pid()).rss_bytes;
+    assert_eq!(connect(port).get("/").expect("an answer").status, 200);
+    let before = rss();
+    let body = vec![b'x'; 200 * 1024];
+    let uploads = (0..60).map(|_| {
+        let mut client = raw(port);
+        let head = "POST /hang HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n";
+        client.write_all(head.as_bytes()).and_then(|()| client.write_all(&body)).expect("room");
+        client
+    });
+    let uploads: Vec<TcpStream> = uploads.collect();
+    let long = "v".repeat(31_000);
+    let heads = (0..200).map(|_| {
+        let mut client = begun(port);
+        client.write_all(long.as_bytes()).expect("room");
+        client
+    });
+    let heads: Vec<TcpStream> = heads.collect();
+    wait_open(&tenfold, "client", uploads.len() + heads.len());
+    tenfold.wait_status(PATIENCE, "20 at work and 40 waiting", |status| {
+        (status.workers[0].in_flight, status.listeners[0].queue.length) == (20, 40)
+    });
+    let least = (heads.len() * long.len()) as u64;
+    wait_until(PATIENCE, "the heads", || (rss().saturating_sub(before) >= least).then_some(()));
+    let grown = rss() - before;
+    println!("the master grew by {} KiB, of {} KiB", grown >> 10, bound >> 10);
+    assert!(grown <= bound, "{grown} bytes, of {bound}");
 }
 
 #[test]

@@ -162,5 +162,6 @@ pub(crate) const SLOW: &[(&str, &str)] = &[
         "more than `listen.max_connections`",
         "the longest idle one is closed; with none idle, 503 and the end",
     ),
+    ("more HTTP/2 streams than clients have room", "each refused with REFUSED_STREAM"),
     ("HTTP/2 streams taken back without end", "GOAWAY with ENHANCE_YOUR_CALM"),
 ];

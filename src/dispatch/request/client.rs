@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::front::{Front, OpenClient};
+use super::front::{Front, OpenClient, SCRATCH};
 use super::stream::Stream;
 use super::{exchange, h2, proxy};
 use crate::clock;
@@ -310,7 +310,7 @@ pub(super) async fn gone(front: &Front, inbound: Inbound<'_>, bound: usize) {
 /// Reads what is there; `Ok(0)` is the end.
 fn read_now(front: &Front, stream: &Stream, unread: &mut Vec<u8>) -> io::Result<usize> {
     let mut scratch = front.scratch();
-    let count = stream.try_read(&mut scratch[..])?;
+    let count = stream.try_read(&mut scratch[..SCRATCH])?;
     unread.extend_from_slice(&scratch[..count]);
     Ok(count)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::body::write_chunk;
 use super::budget::{FREE_BYTES, Share};
-use super::front::{Front, SCRATCH};
+use super::front::{Front, PIECE, SCRATCH};
 use super::pace::Pace;
 use super::stream::Stream;
 use super::unframe::{Piece, Unframed};
@@ -202,7 +202,7 @@ impl<'a> Download<'a> {
             let allowed = self.out.may_read();
             let read = if allowed == 0 { Read::NoRoom } else { self.pull(&mut framer, allowed)? };
             if read == Read::Some || wrote > 0 {
-                pace.carried(allowed.min(SCRATCH).max(wrote)).await;
+                pace.carried(allowed.max(wrote)).await;
                 continue;
             }
             // Who waits holds no more than it has, or idle streams would spend the budget.
@@ -250,7 +250,7 @@ impl<'a> Download<'a> {
     /// Reads at most `allowed` bytes of the body.
     fn pull(&mut self, framer: &mut Framer, allowed: usize) -> Result<Read, Fault> {
         let mut scratch = self.front.scratch();
-        match self.worker.try_read(&mut scratch[..allowed.min(SCRATCH)]) {
+        match self.worker.try_read(&mut scratch[..allowed]) {
             Ok(0) => match framer.end() {
                 Some(last) => {
                     self.out.bytes.extend_from_slice(last);
@@ -310,7 +310,7 @@ impl Outbox {
 
     /// How much more may be read ahead of the client.
     fn may_read(&mut self) -> usize {
-        self.share.allow(self.bytes.len() - self.written, SCRATCH)
+        self.share.allow(self.bytes.len() - self.written, PIECE)
     }
 
     /// Writes what the client takes now.

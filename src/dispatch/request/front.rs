@@ -17,12 +17,14 @@ use super::budget::Budget;
 use super::desk::{Desk, Place};
 use super::ending::{self, Ending};
 use super::exchange::Request;
+use super::h2;
 use super::poison::Casualties;
 use super::pool::{Counted, Pool, Upstream};
 use super::probes::Probes;
 use super::retry::{Failure, RetryBudget};
 use super::sticky::Stickiness;
 use super::stream::{Kind, Stream};
+use crate::clock;
 use crate::config::{MaxClients, RequestSettings};
 use crate::dispatch::listener::Listener;
 use crate::dispatch::upgrade::Successor;
@@ -36,8 +38,12 @@ use crate::policy::{
     EjectionSettings, Ejections, Health, ListenerId, SplitMix64, Standing, WorkerId,
 };
 
-/// How much is read at once. A larger read saves system calls for pages of hundreds of KiB.
+/// How much is read at once of a client.
 pub(super) const SCRATCH: usize = 64 * 1024;
+
+/// How much is read at once of a response's body: all that a worker's end of a pair holds by
+/// default (208 KiB). docs/DESIGN.md has what that saves.
+pub(super) const PIECE: usize = 256 * 1024;
 
 /// What request mode is told, resolved.
 #[derive(Clone, Debug)]
@@ -188,7 +194,7 @@ impl Front {
             casualties: RefCell::default(),
             reports,
             reactor,
-            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            scratch: RefCell::new(vec![0; PIECE].into_boxed_slice()),
             random: RefCell::new(SplitMix64::new(seed)),
             clients: Rc::new(Cell::new(0)),
             idle: Rc::new(RefCell::new(BTreeMap::new())),
@@ -236,6 +242,19 @@ impl Front {
             }
             None => false,
         }
+    }
+
+    /// Whether one more stream of HTTP/2 may be served: each is held like a client, without a
+    /// descriptor of its own. One connection's streams have room however few descriptors there are.
+    pub(super) fn has_room_for_stream(&self) -> bool {
+        let room = self.max_clients.get().max(h2::STREAMS_MAX);
+        if self.clients.get() < room {
+            return true;
+        }
+        if let Some(reactor) = self.reactor() {
+            reactor.borrow_mut().count_shed(clock::now(), "max_connections");
+        }
+        false
     }
 
     /// Counts a client of a listener, which has this count.

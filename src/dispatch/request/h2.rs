@@ -23,11 +23,11 @@ use crate::clock;
 use crate::config::ProxyProtocol;
 
 /// Streams at once: what RFC 9113 §6.5.2 asks for at least, and what browsers and proxies use.
-const STREAMS_MAX: u32 = 100;
+pub(super) const STREAMS_MAX: u32 = 100;
 
 /// What a client may send on all streams before it is read, in bytes. A stream has the 64 KiB of
 /// RFC 9113 §6.9.2, which is also what its pipe holds.
-const WINDOW: u32 = 1 << 20;
+pub(super) const WINDOW: u32 = 1 << 20;
 
 /// Streams that a client may take back beyond those it lets finish. One that opens and resets
 /// without end costs us a lease each time and itself nothing (CVE-2023-44487).
@@ -160,8 +160,12 @@ impl Streams {
     fn begin(
         &mut self,
         request: http::Request<RecvStream>,
-        respond: h2::server::SendResponse<Bytes>,
+        mut respond: h2::server::SendResponse<Bytes>,
     ) {
+        if !self.front.has_room_for_stream() {
+            // Nothing was done for it, so the client may ask again (RFC 9113 §8.7).
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
         let From { listener, server, peer } = self.from;
         let (ours, theirs) = pipe::pair();
         let arrival = Arrival {

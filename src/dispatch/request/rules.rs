@@ -13,6 +13,9 @@ use crate::config::{RequestSettings, ShedAnswer, TrustedProxies, TrustedProxy};
 use crate::http::answer::{Page, content_type};
 use crate::http::{HeadLimits, Trust, TrustedPeers};
 
+/// A response's line and fields together, in bytes: workers are trusted with more than clients.
+pub(super) const WORKER_HEAD: usize = 256 * 1024;
+
 impl Front {
     /// The first one of a pool.
     pub(super) fn first(settings: RequestSettings, shared: Rc<Shared>) -> Self {
@@ -77,7 +80,7 @@ impl Front {
 
     /// The bounds of a worker's heads: it is not limited to what clients may send.
     pub(super) fn worker_heads(&self) -> HeadLimits {
-        HeadLimits { bytes: 256 * 1024, fields: 1000, ..self.heads }
+        HeadLimits { bytes: WORKER_HEAD, fields: 1000, ..self.heads }
     }
 }
 
