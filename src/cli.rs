@@ -15,6 +15,7 @@ use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 use nix::sys::signal::Signal;
 
+use crate::admin::client::HeapWanted;
 use crate::admin::{EventStyle, LogsWanted, Probe, StopWish, Wait, Whom};
 use crate::config::{
     Config, ConfigErrors, Context, Environment, Layers, Setting, Work, describe, resolve,
@@ -117,6 +118,15 @@ pub enum Invocation {
         slot: u16,
         /// Text for people or JSON.
         format: StatusFormat,
+    },
+    /// Have one worker write its heap.
+    Heap {
+        /// Which; none: the only one.
+        name: Option<String>,
+        /// Whose worker.
+        slot: u16,
+        /// How.
+        wanted: HeapWanted,
     },
     /// Empty one slot of a running instance.
     Drain {
@@ -289,6 +299,11 @@ impl Reader<'_> {
             }
             Subcommand::Stack { name, slot, json } => {
                 Invocation::Stack { name, slot, format: json.into() }
+            }
+            Subcommand::Heap { name, dir, force, slot } => {
+                let directory = dir.map(|dir| self.cwd.join(dir));
+                let wanted = HeapWanted { directory, room: force.into() };
+                Invocation::Heap { name, slot, wanted }
             }
             Subcommand::Stop { name, now } => {
                 let wish = if now { StopWish::Now } else { StopWish::Graceful };

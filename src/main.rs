@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tenfold::admin;
-use tenfold::admin::client::{self, Found, Recycled, Reloaded};
+use tenfold::admin::client::{self, Found, HeapWanted, Recycled, Reloaded};
 use tenfold::cli::{self, Invocation, StatusFormat};
 use tenfold::config::Environment;
 use tenfold::supervisor::guardian;
@@ -74,14 +75,13 @@ fn invoke(environment: &Environment) -> anyhow::Result<ExitCode> {
             return recycled(&block_on(client::recycle(&find(name)?, slots, wait))?);
         }
         Invocation::Signal { name, slot, signal, recipient } => {
-            let pid = block_on(client::signal(&find(name)?, slot, signal, recipient))?;
-            let whom = if recipient == Recipient::Group { "group" } else { "process" };
-            print(&format!("{signal} sent to {whom} {pid} of slot {slot}"))?;
+            print(&signalled(&find(name)?, slot, signal, recipient)?)?;
         }
         Invocation::Stack { name, slot, format } => {
             let stack = block_on(client::stack(&find(name)?, slot))?;
             show(format, &stack, admin::stack_text)?;
         }
+        Invocation::Heap { name, slot, wanted } => print(&heap(&find(name)?, slot, wanted)?)?,
         Invocation::Drain { name, slot } => {
             block_on(client::drain(&find(name)?, slot))?;
             print(&format!("draining slot {slot}; `tenfold recycle {slot}` starts it again"))?;
@@ -150,6 +150,24 @@ fn recycled(recycled: &Recycled) -> anyhow::Result<ExitCode> {
         }
     };
     Ok(exit.into())
+}
+
+/// Signals a worker, and says who got it.
+fn signalled(
+    socket: &Path,
+    slot: u16,
+    signal: Signal,
+    recipient: Recipient,
+) -> anyhow::Result<String> {
+    let pid = block_on(client::signal(socket, slot, signal, recipient))?;
+    let whom = if recipient == Recipient::Group { "group" } else { "process" };
+    Ok(format!("{signal} sent to {whom} {pid} of slot {slot}"))
+}
+
+/// Has a worker write its heap, and says where; nothing else, for scripts.
+fn heap(socket: &Path, slot: u16, wanted: HeapWanted) -> anyhow::Result<String> {
+    let written = block_on(client::heap(socket, slot, wanted))?;
+    Ok(written.path.display().to_string())
 }
 
 fn finish(outcome: anyhow::Result<ExitCode>) -> ExitCode {

@@ -4,6 +4,8 @@ mod support;
 
 #[path = "operate/events.rs"]
 mod events;
+#[path = "operate/heap.rs"]
+mod heap;
 #[path = "operate/inspect.rs"]
 mod inspect;
 #[path = "operate/logs.rs"]

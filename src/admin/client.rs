@@ -19,9 +19,10 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::listener;
 use super::server::{
-    Count, RecycleAsked, ReloadAsked, SignalAsked, Signalled, SlotAsked, UpgradeAsked,
+    Count, HeapAsked, RecycleAsked, ReloadAsked, SignalAsked, Signalled, SlotAsked, UpgradeAsked,
 };
 use crate::config::Admin;
+use crate::supervisor::heap::{HEAP_PATIENCE, HeapStatus, RoomCheck};
 use crate::supervisor::inspect::Recipient;
 use crate::supervisor::recycles::RecycleStatus;
 use crate::supervisor::reload::ReloadStatus;
@@ -331,6 +332,29 @@ pub async fn stack(socket: &Path, slot: u16) -> anyhow::Result<StackStatus> {
     let asked = serde_json::to_vec(&SlotAsked { slot })?;
     let body = call(socket, Method::POST, "/stack", asked.into()).await?;
     serde_json::from_slice(&body).context("the master's answer is not a stack")
+}
+
+/// How a heap is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeapWanted {
+    /// Where to, absolute; none: where the control socket is.
+    pub directory: Option<PathBuf>,
+    /// Whether there must be room.
+    pub room: RoomCheck,
+}
+
+/// Has a slot's worker write its heap; returns when the file is whole.
+///
+/// # Errors
+/// As [`signal`]; or why there is no heap, after 11 minutes at most.
+pub async fn heap(socket: &Path, slot: u16, wanted: HeapWanted) -> anyhow::Result<HeapStatus> {
+    let HeapWanted { directory, room } = wanted;
+    let beside = || socket.parent().map(Path::to_owned);
+    let directory = directory.or_else(beside).context("the control socket is in no directory")?;
+    let force = room == RoomCheck::Skipped;
+    let asked = serde_json::to_vec(&HeapAsked { slot, directory, force })?;
+    let body = call_for(HEAP_PATIENCE, socket, Method::POST, ("/heap", asked.into())).await?;
+    serde_json::from_slice(&body).context("the master's answer is not a file")
 }
 
 /// How a master is asked to end.

@@ -23,6 +23,7 @@ use super::{Sources, health, requests};
 use crate::config::Name;
 use crate::policy::StopKind;
 use crate::supervisor::Charge;
+use crate::supervisor::heap::{HeapRequest, HeapStatus};
 use crate::supervisor::inspect::Recipient;
 use crate::supervisor::reload::ReloadStatus;
 use crate::supervisor::request::{Request, RequestStatus, Slots, Status, When};
@@ -177,6 +178,7 @@ pub(super) async fn serve(
         .route("/drain", post(drain))
         .route("/signal", post(signal))
         .route("/stack", post(stack))
+        .route("/heap", post(heap))
         .route("/stop", post(stop))
         .route("/upgrade", post(upgrade))
         .route("/events", get(events))
@@ -324,6 +326,27 @@ async fn stack(
     Json(SlotAsked { slot }): Json<SlotAsked>,
 ) -> Result<Json<StackStatus>, (StatusCode, String)> {
     let asked = sources.ask(|reply| Request::Stack(slot, reply)).await;
+    asked.map_err(wordless)?.map(Json).map_err(conflict)
+}
+
+/// What `POST /heap` takes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HeapAsked {
+    pub(super) slot: u16,
+    /// Absolute.
+    pub(super) directory: PathBuf,
+    /// Whether it is tried although there is hardly room.
+    #[serde(default)]
+    pub(super) force: bool,
+}
+
+/// Answers when the file is whole.
+async fn heap(
+    State(sources): State<Sources>,
+    Json(HeapAsked { slot, directory, force }): Json<HeapAsked>,
+) -> Result<Json<HeapStatus>, (StatusCode, String)> {
+    let request = HeapRequest { slot, directory, room: force.into() };
+    let asked = sources.ask(|reply| Request::Heap(request, reply)).await;
     asked.map_err(wordless)?.map(Json).map_err(conflict)
 }
 

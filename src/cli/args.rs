@@ -168,6 +168,21 @@ pub(super) enum Subcommand {
         #[arg(value_name = "SLOT")]
         slot: u16,
     },
+    /// Have one Node worker write its heap to a file, for the Memory panel of Chrome's tools
+    Heap {
+        /// Which instance; not needed if only one runs
+        #[arg(long)]
+        name: Option<String>,
+        /// Where to; not given: the runtime directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Try it although memory or disk may not suffice
+        #[arg(long)]
+        force: bool,
+        /// Whose worker; it gets nothing new meanwhile
+        #[arg(value_name = "SLOT")]
+        slot: u16,
+    },
     /// Show what workers wrote last
     Logs {
         /// Which instance; not needed if only one runs

@@ -52,6 +52,7 @@ pub(crate) const SUBCOMMANDS: &[&str] = &[
     "logs",
     "signal",
     "stack",
+    "heap",
     "stop",
     "demo",
     "completions",

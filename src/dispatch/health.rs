@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Reactor;
 use super::request::{NAMED_MAX, name_of};
-use crate::link::orders::{Clients, Forsaken};
+use crate::link::orders::{Clients, Forsaken, HeapOrder};
 use crate::policy::{Stalled, WorkerId};
 
 impl Reactor {
@@ -13,6 +13,14 @@ impl Reactor {
     pub(super) fn set_stalled(&mut self, now: Instant, worker: WorkerId, stalled: Stalled) {
         let grants = self.balance().set_stalled(now, worker, stalled);
         self.deliver(now, grants);
+    }
+
+    /// Has a worker write its heap. Of one that is gone control hears soon.
+    pub(super) fn write_heap(&mut self, now: Instant, order: &HeapOrder) {
+        if let Some(member) = self.links.get_mut(&order.worker) {
+            let sent = member.link.write_heap(order);
+            self.after_send(now, order.worker, sent);
+        }
     }
 
     /// Tells what a silent worker holds, and lets those go who have nothing of an answer yet.

@@ -57,6 +57,7 @@ impl Reactor {
                 let place = bypass.place.as_ref().map(describe);
                 self.report(Report::Bypassed { worker, why: bypass.why, place });
             }
+            Said::WroteHeap(outcome) => self.report(Report::WroteHeap { worker, outcome }),
             Said::Faulted(error) => self.report(Report::Faulted { worker, error }),
             Said::App => {}
         }

@@ -26,7 +26,7 @@ use crate::sys::channel;
 use crate::sys::load::LoadPage;
 use inbox::Inbox;
 use node::{NodeSession, Whose};
-use orders::{Attachment, Expects};
+use orders::{Attachment, Expects, HeapOrder};
 use outbox::Outbox;
 pub(crate) use outbox::Stuck;
 use said::{Said, ServerKey};
@@ -327,6 +327,11 @@ impl Link {
     /// Asks to be told when the worker's open count is below `open`. Native workers report anyway.
     pub(crate) fn watch(&mut self, open: u64) -> Result<(), Stuck> {
         self.say(|_| NodeSession::watch(open))
+    }
+
+    /// Asks for a file with its heap, for Node only.
+    pub(crate) fn write_heap(&mut self, order: &HeapOrder) -> Result<(), Stuck> {
+        self.say(|_| NodeSession::write_heap(order))
     }
 
     /// Whether something waits for the socket to be writable.

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::orders::HeapOrder;
 use super::said::{Bypass, Family, ListenRequest, Place, Said, ServerKey, ServerKind};
 
 /// What `process.send('ready')` puts on the wire: PM2's `wait_ready` convention.
@@ -54,6 +55,8 @@ struct Wire<'a> {
     why: Option<String>,
     #[serde(default)]
     error: Option<String>,
+    #[serde(default)]
+    bytes: Option<u64>,
 }
 
 /// Whose connection is handed over.
@@ -131,6 +134,10 @@ impl NodeSession {
             }),
             Some("fault") => Said::Faulted(wire.error.unwrap_or_default()),
             Some("room") => Said::Room,
+            Some("heap") => Said::WroteHeap(match wire.error {
+                Some(why) => Err(why),
+                None => Ok(wire.bytes.unwrap_or(0)),
+            }),
             _ => Said::App,
         }
     }
@@ -223,6 +230,16 @@ impl NodeSession {
         b"{\"cmd\":\"NODE_TENFOLD\",\"act\":\"drain\"}\n".to_vec()
     }
 
+    /// Asks the preload to write its heap; it says `heap` when it has.
+    pub(crate) fn write_heap(order: &HeapOrder) -> Vec<u8> {
+        let HeapOrder { worker: _, path, begin_by, file_per_byte } = order;
+        let before = begin_by.as_secs_f64() * 1e3;
+        line(&json!({
+            "cmd": "NODE_TENFOLD", "act": "heap", "path": path, "before": before,
+            "room": file_per_byte,
+        }))
+    }
+
     /// Asks the preload to say `room` as soon as its open count is below `open`.
     pub(crate) fn watch(open: u64) -> Vec<u8> {
         line(&json!({"cmd": "NODE_TENFOLD", "act": "watch", "below": open}))
@@ -284,7 +301,10 @@ fn datagram(wire: &Wire<'_>, family: Family) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::policy::WorkerId;
 
     fn read(text: impl AsRef<str>) -> Said {
         NodeSession::default().read(text.as_ref().as_bytes())
@@ -355,6 +375,23 @@ mod tests {
         assert_eq!(said, Said::Answered { seq: 7, accepted: false });
         assert_eq!(read("{\"cmd\":\"NODE_HANDLE_ACK\"}"), Said::HandleTaken);
         assert_eq!(read("\u{2}{\"cmd\":\"NODE_HANDLE_NACK\"}"), Said::HandleLost);
+    }
+
+    #[test]
+    fn a_heap_is_asked_for_and_its_end_is_read() {
+        let order = HeapOrder {
+            worker: WorkerId(1),
+            path: "/a \"b\"/c".to_owned(),
+            begin_by: Duration::from_micros(1_500),
+            file_per_byte: Some(2),
+        };
+        let asked: Value = serde_json::from_slice(&NodeSession::write_heap(&order)).expect("JSON");
+        assert_eq!((&asked["path"], &asked["before"]), (&json!("/a \"b\"/c"), &json!(1.5)));
+        assert_eq!(asked["room"], json!(2));
+        let ended = read(r#"{"cmd":"NODE_TENFOLD","act":"heap","bytes":77}"#);
+        assert_eq!(ended, Said::WroteHeap(Ok(77)));
+        let ended = read(r#"{"cmd":"NODE_TENFOLD","act":"heap","error":"ENOSPC"}"#);
+        assert_eq!(ended, Said::WroteHeap(Err("ENOSPC".to_owned())));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(crate) enum Order {
     StopAccepting { until: Instant },
     /// Its heartbeat is late, or there again.
     SetStalled { worker: WorkerId, stalled: Stalled },
+    /// Have its preload write its heap; [`Report::WroteHeap`] says what came of it.
+    WriteHeap(HeapOrder),
     /// It most likely hangs: tell what it holds, and let its clients go.
     Forsake(Forsaken),
     /// Ask this worker's app for a path, outside its limit, and answer with the body. The
@@ -102,6 +104,19 @@ pub(crate) struct Forsaken {
     /// Where its JavaScript is, if that is known.
     pub(crate) stack: Option<String>,
     pub(crate) clients: Clients,
+}
+
+/// A heap that is to be written.
+#[derive(Debug)]
+pub(crate) struct HeapOrder {
+    pub(crate) worker: WorkerId,
+    /// A file that is not there yet.
+    pub(crate) path: String,
+    /// The worker does nothing if it reads this later; by CLOCK_MONOTONIC.
+    pub(crate) begin_by: Duration,
+    /// The file system must have room for so many bytes for each that the heap uses; none: no
+    /// matter.
+    pub(crate) file_per_byte: Option<u64>,
 }
 
 /// What becomes of the requests that a silent worker holds.
@@ -215,6 +230,8 @@ pub(crate) enum Report {
     Bypassed { worker: WorkerId, why: String, place: Option<String> },
     /// The preload failed at something; the app runs on.
     Faulted { worker: WorkerId, error: String },
+    /// Its heap is written, so many bytes; or why not.
+    WroteHeap { worker: WorkerId, outcome: Result<u64, String> },
     /// A listener accepts.
     Opened(OpenListener),
     /// A listener is gone.

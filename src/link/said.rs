@@ -37,6 +37,8 @@ pub(crate) enum Said {
     Leaving { seq: u64 },
     /// Listens past us.
     Bypasses(Bypass),
+    /// Its heap is written, so many bytes; or why not.
+    WroteHeap(Result<u64, String>),
     /// The preload failed at something.
     Faulted(String),
     /// An application message, or nothing that we know.

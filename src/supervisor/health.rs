@@ -59,6 +59,11 @@ impl Health {
         self.held.get(&worker).copied().unwrap_or(0)
     }
 
+    /// Whether its heartbeat is late.
+    pub(super) fn is_stalled(&self, worker: WorkerId) -> bool {
+        self.heartbeats.is_stalled(worker)
+    }
+
     /// When workers are next looked at.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
@@ -107,6 +112,9 @@ impl Supervisor {
         let Some(process) = self.processes.get(&live.worker) else {
             return Sign::Exempt;
         };
+        if self.writes_heap(live.worker) {
+            return Sign::Exempt;
+        }
         match live.state {
             WorkerLife::Ready { .. } => {}
             WorkerLife::Draining { .. } => return leaving(process),
@@ -132,14 +140,19 @@ impl Supervisor {
             Finding::Recovered { worker, silent } => {
                 let silent_ms = millis(silent);
                 self.announce_worker(worker, What::WorkerRecovered { silent_ms });
-                self.order(Order::SetStalled { worker, stalled: Stalled::No });
+                self.bring_back(worker);
             }
             // It is not alive again: nothing is told.
-            Finding::Excused { worker } => {
-                self.order(Order::SetStalled { worker, stalled: Stalled::No });
-            }
+            Finding::Excused { worker } => self.bring_back(worker),
             Finding::Suspect { worker, silent } => self.suspected(worker, silent),
             Finding::Hung { worker, silent } => self.hangs(worker, silent),
+        }
+    }
+
+    /// Gives work to a worker that was stalled, unless it writes its heap.
+    fn bring_back(&mut self, worker: WorkerId) {
+        if !self.wants_heap_of(worker) {
+            self.order(Order::SetStalled { worker, stalled: Stalled::No });
         }
     }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 
 use super::events::Transition;
 use super::health::PageBeats;
-use super::{Announced, Bypass, Supervisor, announce};
+use super::{Announced, Bypass, Supervisor, announce, heap};
 use crate::clock;
 use crate::link::orders::Report;
 use crate::policy::{Event, Past, Startup, StopKind};
@@ -20,7 +20,10 @@ impl Supervisor {
                 self.on(Event::Ready { worker });
                 self.announce_ready();
             }
-            Report::Unready(worker) => self.on(Event::Unready { worker }),
+            Report::Unready(worker) => {
+                self.heap_lost(worker, heap::GONE);
+                self.on(Event::Unready { worker });
+            }
             Report::Drained(worker) => self.on(Event::Drained { worker }),
             Report::Spoke { worker, dialect, runtime } => {
                 if let Some(process) = self.processes.get_mut(&worker) {
@@ -38,6 +41,7 @@ impl Supervisor {
                 }
                 tracing::warn!(%worker, %error, "the Node preload failed; the app runs without it");
             }
+            Report::WroteHeap { worker, outcome } => self.heap_ended(worker, outcome),
             Report::Opened(listener) => {
                 let (address, url) = (listener.address.clone(), listener.url.clone());
                 let mode = listener.mode.to_string();

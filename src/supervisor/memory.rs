@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::sys::process;
 
@@ -17,6 +17,13 @@ pub(super) fn resident_bytes(pids: impl IntoIterator<Item = i32>) -> BTreeMap<i3
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&wanted), true, what);
     let memory = |(pid, id): (i32, Pid)| Some((pid, system.process(id)?.memory()));
     pids.into_iter().filter_map(memory).collect()
+}
+
+/// What the host can still give to processes; none if it does not say.
+pub(super) fn available_bytes() -> Option<u64> {
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    Some(system.available_memory()).filter(|bytes| *bytes > 0)
 }
 
 /// The deepest tree of wrappers that is measured.

@@ -11,6 +11,7 @@ mod end;
 pub mod events;
 pub mod guardian;
 mod health;
+pub mod heap;
 mod heard;
 pub mod inspect;
 pub(crate) mod launch;
@@ -56,6 +57,7 @@ use announce::Ejected;
 use events::{Events, What};
 use guardian::Guardian;
 use health::{Health, PageBeats};
+use heap::HeapWish;
 use launch::Launcher;
 use obituary::{Crash, Obituary, Sequel};
 use quota::Quota;
@@ -179,6 +181,8 @@ pub(crate) struct Supervisor {
     recycles: Recycles,
     /// Workers that were asked where they are.
     looks: JoinSet<Looked>,
+    /// At most one worker writes its heap.
+    heap: Option<HeapWish>,
 }
 
 /// Whether anybody dispatches.
@@ -262,6 +266,7 @@ impl Supervisor {
             ejected: Ejected::default(),
             recycles: Recycles::default(),
             looks: JoinSet::new(),
+            heap: None,
         }
     }
 
@@ -327,7 +332,8 @@ impl Supervisor {
         let systemd = self.parts.systemd.as_ref().and_then(|systemd| systemd.deadline(now));
         let fleet = self.parts.fleet.deadline();
         let ejections = self.ejected.due();
-        let looks = [self.health.due(), self.quota.due(), systemd, ejections];
+        let heap = self.heap.as_ref().map(HeapWish::due);
+        let looks = [self.health.due(), self.quota.due(), systemd, ejections, heap];
         checks.chain(fleet).chain(looks.into_iter().flatten()).min()
     }
 
@@ -336,6 +342,7 @@ impl Supervisor {
         self.look_for_bypasses(now);
         self.check_health(now);
         self.check_quota(now);
+        self.check_heap(now);
         self.readmit(now);
         self.on(Event::Tick);
     }
@@ -405,6 +412,7 @@ impl Supervisor {
             return;
         };
         self.ejected.forget(worker);
+        self.heap_lost(worker, heap::GONE);
         let pid = process.child.pid();
         // What it left behind holds its sockets and memory, and must not outlive it.
         let _ = child::signal_group(pid, nix::sys::signal::Signal::SIGKILL);

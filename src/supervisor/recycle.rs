@@ -175,7 +175,9 @@ impl Supervisor {
             | WorkerLife::Stopping { .. }
             | WorkerLife::Killed { .. } => true,
         });
-        if is_replaced || leaves { Turnover::UnderWay } else { Turnover::None }
+        // Its memory comes and goes with that, and whoever leaves now would lose it.
+        let is_under_way = is_replaced || leaves || self.heap.is_some();
+        if is_under_way { Turnover::UnderWay } else { Turnover::None }
     }
 
     fn vitals(&self, now: Instant, accounts: &[WorkerView]) -> Vec<Vitals> {

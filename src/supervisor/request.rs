@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::events::Lines;
+use super::heap::{HeapReply, HeapRequest};
 use super::inspect::Recipient;
 use super::recycles::RecycleWaiter;
 use super::reload::ReloadStatus;
@@ -43,6 +44,8 @@ pub(crate) enum Request {
     },
     /// What this slot's worker does; or why nobody knows.
     Stack(u16, StackReply),
+    /// Have this slot's worker write its heap; answered when it has, or why it has not.
+    Heap(HeapRequest, HeapReply),
     /// Let this slot's worker finish and start none there; answered with why not.
     Drain(u16, oneshot::Sender<Result<(), String>>),
     /// End, with so much patience.

@@ -304,7 +304,8 @@ impl JavaScript {
     }
 }
 
-fn tidied(text: &str) -> String {
+/// Nothing in it acts on a terminal.
+pub(super) fn tidied(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

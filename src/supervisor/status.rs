@@ -36,6 +36,7 @@ impl Supervisor {
                 drop(reply.send(self.signal_slot(slot, signal, recipient)));
             }
             Request::Stack(slot, reply) => self.stack_of(slot, reply),
+            Request::Heap(request, reply) => self.write_heap(&request, reply),
             Request::Stop(kind, reply) => {
                 let _ = reply.send(());
                 self.stop(kind);
@@ -217,7 +218,7 @@ impl Supervisor {
     /// Open and active connections: of its load page, where a worker writes one. The dispatcher
     /// reads that only when it has something to decide, so its account may be older. What a worker
     /// that starts again (behind a wrapper) finds in its page is its predecessor's.
-    fn counts_now(&self, account: &WorkerView) -> (u32, u32) {
+    pub(super) fn counts_now(&self, account: &WorkerView) -> (u32, u32) {
         let is_its_own = account.standing != Standing::Starting;
         let process = self.processes.get(&account.id).filter(|_| is_its_own);
         let page = process.and_then(|process| process.load.read());

@@ -62,6 +62,8 @@ pub struct Page {
     pub draining: bool,
     /// Whether it can be debugged now, and so may stand still.
     pub inspected: bool,
+    /// Whether it writes its heap, and so stands still.
+    pub writes_heap: bool,
 }
 
 // SAFETY: the mapping belongs to this value alone and is only read, through atomics.
@@ -156,6 +158,7 @@ impl Page {
             pid: u32::try_from(count(fields[10])).unwrap_or(0),
             draining: count(fields[11]) & 1 == 1,
             inspected: count(fields[11]) & 2 == 2,
+            writes_heap: count(fields[11]) & 4 == 4,
         }
     }
 }
@@ -180,7 +183,7 @@ mod tests {
     fn a_report_is_read_as_it_was_written() {
         let page = LoadPage::create().expect("memfd");
         assert_eq!(page.read(), None, "nothing was reported yet");
-        let flags = 1.0;
+        let flags = 5.0;
         write(
             &page,
             &[
@@ -203,6 +206,7 @@ mod tests {
             pid: 77,
             draining: true,
             inspected: false,
+            writes_heap: true,
         };
         assert_eq!(read, expected);
     }

@@ -22,9 +22,9 @@ use super::{PATIENCE, http, processes, try_until};
 pub(super) const MARK: &str = "TEST_TREE";
 
 /// The commands that ask a running master, apart from `health`, which can do without an instance.
-const ASKING: [&str; 10] = [
-    "status", "requests", "events", "scale", "reload", "recycle", "drain", "signal", "stop",
-    "upgrade",
+const ASKING: [&str; 13] = [
+    "status", "requests", "events", "scale", "reload", "recycle", "drain", "signal", "stack",
+    "heap", "logs", "stop", "upgrade",
 ];
 
 /// A running tenfold. Dropping it kills every process that it started, wherever that went.

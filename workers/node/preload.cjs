@@ -77,6 +77,7 @@ const [VERSION, SEEN, OPEN, ACTIVE, BEAT, DELAY, UTILISATION] = [0, 1, 2, 3, 4, 
 const [HEAP_USED, HEAP_LIMIT, FINISHED, PID, FLAGS, VERSION_AGAIN] = [7, 8, 9, 10, 11, 15];
 const FLAG_DRAINING = 1;
 const FLAG_INSPECTED = 2;
+const FLAG_WRITES_HEAP = 4;
 
 const page = new Float64Array(16);
 let pageFd = -1;
@@ -291,6 +292,65 @@ function tellStacks({ fd, own }) {
     }
   });
   socket.on('error', () => socket.destroy());
+}
+
+// -------------------------------------------------------------------------------------------- heap
+
+/**
+ * Writes a snapshot of the heap into a new file, if it is not too late for that: nobody excuses a
+ * silence that begins after `before`.
+ */
+function writeHeap({ path, before, room }) {
+  let bytes;
+  let error;
+  try {
+    if (monotonicMs() > before) throw new Error('it was asked too long ago');
+    if (room) checkRoom(require('path').dirname(path), room);
+    // Whoever reads a heap sees every secret in it. V8 would write through a link, too.
+    fs.closeSync(fs.openSync(path, 'wx', 0o600));
+    bytes = snapshot(path);
+  } catch (caught) {
+    error = String((caught && caught.message) || caught);
+  }
+  tellTenfold({ act: 'heap', bytes, error });
+}
+
+/** Refuses a file system without so many bytes for each of the heap. */
+function checkRoom(directory, factor) {
+  // Missing before Node 18.15: then a full disk ends the writing.
+  if (!fs.statfsSync) return;
+  const { bavail, bsize } = fs.statfsSync(directory);
+  const used = require('v8').getHeapStatistics().used_heap_size;
+  if (bavail * bsize >= factor * used) return;
+  const mib = (bytes) => Math.floor(bytes / 2 ** 20);
+  throw new Error(
+    `${mib(used)} MiB of heap may become a file of ${mib(factor * used)} MiB, and ${directory} ` +
+      `has room for ${mib(bavail * bsize)} MiB; --force tries it all the same`,
+  );
+}
+
+/**
+ * This thread stands still for as long as it takes. The page says so, since its silence means
+ * nothing meanwhile. Returns the size of the file.
+ */
+function snapshot(path) {
+  if (pageFd < 0) throw new Error('the load page cannot be written');
+  page[FLAGS] |= FLAG_WRITES_HEAP;
+  writePage();
+  try {
+    require('v8').writeHeapSnapshot(path);
+    return fs.statSync(path).size;
+  } catch (error) {
+    try {
+      fs.unlinkSync(path);
+    } catch {
+      // What failed before is what matters.
+    }
+    throw error;
+  } finally {
+    page[FLAGS] &= ~FLAG_WRITES_HEAP;
+    writePage();
+  }
 }
 
 // ------------------------------------------------------------------------------- a request's peer
@@ -792,6 +852,7 @@ function isHttp2(server) {
 function receive(message, handle) {
   if (message.cmd === 'NODE_TENFOLD') {
     if (message.act === 'drain') guarded(startDraining);
+    if (message.act === 'heap') guarded(writeHeap, message);
     if (message.act === 'watch') wantRoom(message.below);
     if (message.act === 'pressure') toApp.pressure.publish(message.level);
   } else if (message.cmd === 'NODE_CLUSTER') {

@@ -182,6 +182,12 @@ impl Heartbeats {
         findings
     }
 
+    /// Whether a worker was found stalled, and has shown no sign since.
+    pub fn is_stalled(&self, worker: WorkerId) -> bool {
+        let pulse = self.workers.get(&worker).filter(|pulse| self.has_stalls(pulse.sign));
+        pulse.is_some_and(|pulse| pulse.found >= Found::Stalled)
+    }
+
     /// Lets a hanging worker live, for a reason that may end: it is found to hang once more after
     /// as much silence again.
     pub fn spare(&mut self, worker: WorkerId) {
@@ -191,14 +197,17 @@ impl Heartbeats {
         }
     }
 
+    fn has_stalls(&self, sign: Sign) -> bool {
+        let beats = matches!(sign, Sign::Heartbeat(_) | Sign::Leaving(_));
+        self.times.stall.is_some() && beats
+    }
+
     /// Adds every step of silence that was not found before.
     fn find(&self, worker: WorkerId, mut pulse: Pulse, findings: &mut Vec<Finding>) -> Pulse {
         let Pulse { sign, silent, found } = pulse;
         let is = self.times.judge(sign, silent);
         let is_new = |step: Found| found < step && step <= is;
-        let beats = matches!(sign, Sign::Heartbeat(_) | Sign::Leaving(_));
-        let has_stalls = self.times.stall.is_some() && beats;
-        if has_stalls && is_new(Found::Stalled) {
+        if self.has_stalls(sign) && is_new(Found::Stalled) {
             findings.push(Finding::Stalled { worker });
         }
         if is_new(Found::Suspect) {
@@ -294,6 +303,21 @@ mod tests {
             }
         }
         assert_eq!(hung, [30_000, 60_000], "and not after it has shown a sign");
+    }
+
+    #[test]
+    fn a_worker_is_stalled_from_its_finding_to_its_next_sign() {
+        let start = Instant::now();
+        let mut heartbeats = Heartbeats::new(TIMES);
+        let mut stalled = Vec::new();
+        for (at, sign) in steadily(5_000, |at| Heartbeat(u64::from(at >= 4_000))) {
+            heartbeats.sample(start + ms(at), [(WorkerId(1), sign)]);
+            if heartbeats.is_stalled(WorkerId(1)) {
+                stalled.push(at);
+            }
+        }
+        assert_eq!((stalled.first(), stalled.last()), (Some(&2_000), Some(&3_750)));
+        assert!(!heartbeats.is_stalled(WorkerId(2)), "nobody knows it");
     }
 
     #[test]
