@@ -311,6 +311,7 @@ pub(crate) fn tuning(config: &Config, host: &host::Host) -> Tuning {
 pub(crate) fn fleet_settings(config: &Config, host: &host::Host) -> FleetSettings {
     FleetSettings {
         count: host.count,
+        spares: config.workers.spare.resolve(host.count_of(config), &host::capacity()),
         start_timeout: config.workers.start_timeout,
         give_up: config.workers.give_up,
         backoff: policy::Backoff {

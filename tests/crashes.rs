@@ -1,6 +1,8 @@
 //! What a violent death costs: of a worker, only what it had acknowledged; of the master, the tree.
 #![allow(clippy::disallowed_methods, reason = "only policy and shells take time as an argument")]
 
+#[path = "crashes/spares.rs"]
+mod spares;
 mod support;
 
 use std::collections::BTreeMap;

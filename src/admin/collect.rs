@@ -12,8 +12,8 @@ use crate::sys::usage::{self, CgroupUsage};
 use crate::sys::{limits, process};
 
 /// Every state that a slot can be in, as in the status.
-const STATES: [&str; 7] =
-    ["starting", "ready", "draining", "stopping", "killed", "waiting", "failed"];
+const STATES: [&str; 8] =
+    ["starting", "ready", "spare", "draining", "stopping", "killed", "waiting", "failed"];
 
 /// Everything there is to show now.
 pub(super) fn collect(facts: &Facts, sources: &Sources) -> Page {
@@ -32,6 +32,7 @@ fn pool(page: &mut Page, Facts { status, dropped, restarts, .. }: &Facts) {
     page.count("tenfold_uptime_seconds", &[], status.uptime_s);
     page.count("tenfold_workers", &[], status.totals.workers as u64);
     page.count("tenfold_workers_ready", &[], status.totals.ready as u64);
+    page.count("tenfold_workers_spare", &[], status.totals.spares as u64);
     page.number("tenfold_saturation_ratio", &[], saturation(status));
     for (reason, count) in restarts.by_reason() {
         page.count("tenfold_restarts", &[reason], count);
@@ -39,6 +40,7 @@ fn pool(page: &mut Page, Facts { status, dropped, restarts, .. }: &Facts) {
     for (reason, count) in restarts.recycled_by_reason() {
         page.count("tenfold_recycles", &[reason], count);
     }
+    page.count("tenfold_takeovers", &[], status.totals.takeovers);
     page.count("tenfold_stalls", &[], status.totals.stalls);
     page.count("tenfold_ejections", &[], status.totals.ejections);
     page.count("tenfold_panics", &[], status.totals.panics);

@@ -62,8 +62,9 @@ const REASON: &[&str] = &["reason"];
 pub static METRICS: &[Metric] = &[
     gauge("tenfold_build_info", &["version"], "Always 1"),
     gauge("tenfold_uptime_seconds", &[], "Since the master started"),
-    gauge("tenfold_workers", &[], "Slots"),
+    gauge("tenfold_workers", &[], "Slots that are to serve"),
     gauge("tenfold_workers_ready", &[], "Workers that serve"),
+    gauge("tenfold_workers_spare", &[], "Workers that stand by, ready"),
     gauge(
         "tenfold_saturation_ratio",
         &[],
@@ -71,6 +72,7 @@ pub static METRICS: &[Metric] = &[
     ),
     counter("tenfold_restarts", REASON, "Restarts, by how the worker before had ended"),
     counter("tenfold_recycles", REASON, "Workers replaced that could have gone on"),
+    counter("tenfold_takeovers", &[], "How often a spare took a worker's place"),
     counter("tenfold_stalls", &[], "How often a worker's heartbeat was late"),
     counter("tenfold_ejections", &[], "How often a worker got nothing because it failed"),
     counter("tenfold_panics", &[], "How often most workers were stalled or ejected"),

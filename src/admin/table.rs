@@ -50,6 +50,10 @@ pub fn table(status: &Status) -> String {
             totals.restarts
         ),
     );
+    if status.workers.iter().any(|worker| worker.spare) {
+        let (spares, takeovers) = (totals.spares, totals.takeovers);
+        line(&mut text, format_args!("spares {spares} ready  takeovers {takeovers}"));
+    }
     text.push('\n');
     let shown = Shown::of(status);
     let rows: Vec<Vec<String>> = std::iter::once(headings(shown))
@@ -172,6 +176,7 @@ fn row(worker: &WorkerStatus, shown: Shown) -> Vec<String> {
     let state = match worker.restart_in_ms {
         Some(ms) => format!("{} {ms} ms", worker.state),
         None if worker.stalled => format!("{}, stalled", worker.state),
+        None if worker.spare && worker.state != "spare" => format!("{}, spare", worker.state),
         None if worker.ejected_ms.is_some() => format!("{}, ejected", worker.state),
         None => worker.state.clone(),
     };

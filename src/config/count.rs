@@ -4,7 +4,8 @@ use std::fmt;
 use std::num::NonZeroU16;
 
 use super::command::Kind;
-use super::settings::Count;
+use super::settings::{Count, Spare};
+use crate::policy::Spares;
 
 /// The most workers of one pool: the dispatcher scans all of them for each connection.
 pub const COUNT_MAX: u16 = 256;
@@ -76,6 +77,18 @@ impl Count {
     }
 }
 
+impl Spare {
+    /// What that means on a host that has `count` workers already.
+    pub fn resolve(self, count: NonZeroU16, capacity: &Capacity) -> Spares {
+        let wanted = (u64::from(count.get()) + 1) * MEMORY_PER_WORKER;
+        match (self, capacity.memory) {
+            (Self::Fixed(number), _) => Spares::Fixed(number),
+            (Self::Auto, Some(memory)) if memory < wanted => Spares::Fixed(0),
+            (Self::Auto, _) => Spares::WhereSlow,
+        }
+    }
+}
+
 /// The smallest of the bounds, at least 1. A quota is rounded down: throttling stops the master
 /// along with its workers, so a worker too many costs more than a fraction of a CPU unused.
 fn auto(capacity: &Capacity) -> (NonZeroU16, CountReason) {
@@ -134,6 +147,21 @@ mod tests {
         assert_eq!(Count::Auto.resolve(Kind::Other, &capacity).0.get(), 4);
         for kind in [Kind::Node, Kind::Deno, Kind::Python, Kind::Demo] {
             assert_eq!(Count::ByCommand.resolve(kind, &capacity).0.get(), 4, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_spare_is_kept_where_there_is_memory_for_one_worker_more() {
+        let four = NonZeroU16::new(4).expect("4 is not zero");
+        for (spare, memory, meant) in [
+            (Spare::Auto, None, Spares::WhereSlow),
+            (Spare::Auto, Some(GIB / 4 * 5), Spares::WhereSlow),
+            (Spare::Auto, Some(GIB / 4 * 5 - 1), Spares::Fixed(0)),
+            (Spare::Fixed(2), Some(GIB), Spares::Fixed(2)),
+            (Spare::Fixed(0), None, Spares::Fixed(0)),
+        ] {
+            let capacity = Capacity { cpu_quota: None, cpus: 4, memory };
+            assert_eq!(spare.resolve(four, &capacity), meant, "{spare:?} in {memory:?}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::request::{MaxClients, ProxyProtocol};
 use super::resolve::{self, shown};
 use super::settings::{
     Config, Count, Limit, MaxConnections, Mode, Name, Nice, OomScore, QueueMax, QueueTimeout,
-    Reload, Workers,
+    Reload, Spare, Workers,
 };
 use crate::policy::Surge;
 
@@ -66,6 +66,7 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
             Count::Auto => quoted("auto"),
             Count::Fixed(count) => count.to_string(),
         },
+        "workers.spare" => spare_word(workers.spare),
         "workers.max_connections" => match workers.max_connections {
             MaxConnections::Auto => quoted("auto"),
             MaxConnections::Fixed(max) => max.to_string(),
@@ -105,6 +106,13 @@ fn value(config: &Config, key: &'static str) -> Option<String> {
         _ => return health::value(&workers.health, key).or_else(|| request::value(config, key)),
     };
     Some(value)
+}
+
+fn spare_word(spare: Spare) -> String {
+    match spare {
+        Spare::Auto => quoted("auto"),
+        Spare::Fixed(number) => number.to_string(),
+    }
 }
 
 fn switch(workers: &Workers, key: &str) -> String {

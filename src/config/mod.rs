@@ -50,5 +50,5 @@ pub use runtime_dir::{
 pub use settings::{
     Admin, CgroupOwner, Command, Config, Count, Credentials, Dialect, Inspector, Limit, LogFormat,
     LogLevel, MaxConnections, Mode, Name, Nice, OomScore, Queue, QueueMax, QueueTimeout, ReadyMin,
-    Reload, Restart, Shutdown, WorkerEnv, WorkerOutput, Workers,
+    Reload, Restart, Shutdown, Spare, WorkerEnv, WorkerOutput, Workers,
 };

@@ -25,7 +25,7 @@ use super::error::{ConfigError, ConfigErrors, Origin};
 use super::layers::Layers;
 use super::settings::{
     Config, Count, Dialect, Limit, LogFormat, LogLevel, MaxConnections, Name, Nice, OomScore,
-    Queue, QueueMax, QueueTimeout, Restart, Shutdown, WorkerOutput, Workers,
+    Queue, QueueMax, QueueTimeout, Restart, Shutdown, Spare, WorkerOutput, Workers,
 };
 use super::value::Value;
 
@@ -181,6 +181,10 @@ impl Resolver<'_> {
             count: self.take("workers.count", Count::ByCommand, |value| {
                 let count = value.integer_or(1..=i64::from(COUNT_MAX), Some("auto"))?;
                 Ok(count.map_or(Count::Auto, |count| Count::Fixed(non_zero_u16(count))))
+            }),
+            spare: self.take("workers.spare", Spare::Fixed(0), |value| {
+                let spare = value.integer_or(0..=i64::from(COUNT_MAX) - 1, Some("auto"))?;
+                Ok(spare.map_or(Spare::Auto, |spare| Spare::Fixed(spare as u16)))
             }),
             max_connections: self.take("workers.max_connections", MaxConnections::Auto, |value| {
                 let max = value.integer_or(1..=1_000_000, Some("auto"))?;

@@ -243,6 +243,8 @@ pub enum LogLevel {
 pub struct Workers {
     /// How many workers.
     pub count: Count,
+    /// Workers besides, that stand by.
+    pub spare: Spare,
     /// Open connections one worker may hold.
     pub max_connections: MaxConnections,
     /// Exchanges one worker may hold in flight (request mode).
@@ -278,6 +280,15 @@ pub enum Count {
     Auto,
     /// 1 to 256.
     Fixed(NonZeroU16),
+}
+
+/// How many workers stand by for those that serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spare {
+    /// One where workers start slowly and there is memory for it.
+    Auto,
+    /// 0 to 255.
+    Fixed(u16),
 }
 
 /// Open connections one worker may hold.

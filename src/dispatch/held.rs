@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Reactor, Standing};
-use crate::policy;
+use super::Reactor;
+use crate::policy::{WorkerId, WorkerView};
 use crate::sys::process;
 
 /// A request older than this was not meant to be answered at once.
@@ -26,7 +26,7 @@ pub(super) struct HeldLimit {
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,
-    /// CPU time of all ready workers, in ticks of 10 ms.
+    /// CPU time of all workers that serve, in ticks of 10 ms.
     ticks: u64,
 }
 
@@ -38,8 +38,9 @@ impl Reactor {
             self.held_limit.last = None;
             return;
         }
-        let ready = self.links.values().filter(|it| it.standing == Standing::Ready);
-        let pids: Vec<i32> = ready.map(|member| member.speaker).collect();
+        let on_duty = self.on_duty();
+        let pid = |id: &WorkerId| self.links.get(id).map(|member| member.speaker);
+        let pids: Vec<i32> = on_duty.iter().filter_map(pid).collect();
         // Of one that is gone by now the next look tells.
         let ticks = pids.iter().filter_map(|pid| process::cpu_ticks(*pid).ok()).sum();
         let before = self.held_limit.last.replace(Sample { at: now, ticks });
@@ -55,12 +56,15 @@ impl Reactor {
         }
     }
 
+    fn on_duty(&self) -> Vec<WorkerId> {
+        self.balance().workers().filter(WorkerView::is_on_duty).map(|worker| worker.id).collect()
+    }
+
     /// Whether every ready worker is at its limit, and no request at a worker is young.
     fn is_full_of_old(&self, now: Instant) -> bool {
         let is_full = {
             let balance = self.balance();
-            let mut ready =
-                balance.workers().filter(|it| it.standing == policy::Standing::Ready).peekable();
+            let mut ready = balance.workers().filter(WorkerView::is_on_duty).peekable();
             ready.peek().is_some() && ready.all(|it| it.in_flight >= it.bounds.limit.get())
         };
         // By age: the last one at a worker is the youngest.

@@ -18,11 +18,11 @@ use super::{
 use crate::link::orders::{Attachment, Report};
 use crate::link::said::Said;
 use crate::link::{Channel, Link, Stuck};
-use crate::policy::WorkerId;
+use crate::policy::{Duty, WorkerId};
 
 impl Reactor {
-    pub(super) fn attach(&mut self, attachment: Attachment) {
-        let worker = attachment.worker;
+    pub(super) fn attach(&mut self, now: Instant, attachment: Attachment) {
+        let (worker, duty) = (attachment.worker, attachment.duty);
         let via = attachment.upstream.clone().map_or(Via::Channel, Via::Undecided);
         let (speaker, generation) = (attachment.pid, attachment.generation);
         let heard = Arc::clone(&attachment.heard);
@@ -47,6 +47,13 @@ impl Reactor {
         let change = tasks::Change::watch_channel(&member);
         self.links.insert(worker, member);
         self.change(change);
+        self.assign(now, worker, duty);
+    }
+
+    /// It is to serve from now on, or to stand by.
+    pub(super) fn assign(&mut self, now: Instant, worker: WorkerId, duty: Duty) {
+        let grants = self.balance().set_duty(now, worker, duty);
+        self.deliver(now, grants);
     }
 
     /// The worker's process is dead. What it said last still counts: an answer may sit unread.

@@ -375,7 +375,8 @@ impl Reactor {
     /// Carries out one order.
     fn obey(&mut self, now: Instant, order: Order) -> tasks::Next {
         match order {
-            Order::Attach(attachment) => self.attach(attachment),
+            Order::Attach(attachment) => self.attach(now, attachment),
+            Order::Assign { worker, duty } => self.assign(now, worker, duty),
             Order::Serve { worker, upstream } => self.serve_upstream(now, worker, upstream),
             Order::Drain { worker, until } => self.drain(now, worker, until),
             Order::Detach(worker) => self.detach(now, worker),

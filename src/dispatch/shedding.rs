@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::request::name_of;
 use super::{Reactor, Timer};
 use crate::link::orders::{Report, ShedSummary};
-use crate::policy::Standing;
+use crate::policy::WorkerView;
 
 /// How often a summary is logged while there is anything to tell.
 const EVERY: Duration = Duration::from_secs(10);
@@ -53,8 +53,7 @@ impl Reactor {
         let (length, max) = balance.listeners().fold((0, 0), |(length, max), listener| {
             (length + listener.length, max + listener.bounds.max)
         });
-        let ready: Vec<_> =
-            balance.workers().filter(|worker| worker.standing == Standing::Ready).collect();
+        let ready: Vec<_> = balance.workers().filter(WorkerView::is_on_duty).collect();
         let full = ready.iter().filter(|worker| worker.in_flight >= worker.bounds.limit.get());
         let limit = ready.first().map_or(0, |worker| worker.bounds.limit.get());
         let (full, all) = (full.count(), ready.len());

@@ -20,7 +20,7 @@ use crate::clock::Pulse;
 use crate::config::{Listeners, RequestSettings};
 use crate::metrics::InFlight;
 use crate::policy::{
-    Generation, ListenerId, Mode, QueueBounds, Slot, Stalled, WorkerBounds, WorkerId,
+    Duty, Generation, ListenerId, Mode, QueueBounds, Slot, Stalled, WorkerBounds, WorkerId,
 };
 use crate::sys::load::LoadPage;
 use crate::upgrade::Lent;
@@ -35,6 +35,8 @@ pub(crate) enum Order {
     Attach(Attachment),
     /// It serves here, and nothing is said on its channel.
     Serve { worker: WorkerId, upstream: Upstream },
+    /// It is to serve from now on, or to stand by.
+    Assign { worker: WorkerId, duty: Duty },
     /// Give it nothing more and let it finish, until then: its TERM follows.
     Drain { worker: WorkerId, until: Instant },
     /// Its process is dead: read what it said last, settle its account, forget it.
@@ -172,6 +174,7 @@ pub(crate) type Fetched = Result<Vec<u8>, String>;
 pub(crate) struct Attachment {
     pub(crate) worker: WorkerId,
     pub(crate) generation: Generation,
+    pub(crate) duty: Duty,
     pub(crate) pid: i32,
     pub(crate) channel: OwnedFd,
     /// Write end of the pipe whose one byte is the right to claim the channel.

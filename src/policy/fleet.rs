@@ -10,6 +10,7 @@ mod reload;
 mod replace;
 mod settings;
 mod slot;
+mod spares;
 mod starts;
 mod stop;
 mod storm;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use self::reload::Reload;
 pub use self::settings::{
-    FleetSettings, MAX_WORKERS, Proof, ReloadSettings, StopTimes, StormSettings, Surge,
+    FleetSettings, MAX_WORKERS, Proof, ReloadSettings, Spares, StopTimes, StormSettings, Surge,
 };
 use self::slot::{Place, PlaceState, Start, Then};
 use self::stop::Stop;
@@ -45,7 +46,9 @@ const ABORT_WAIT: Duration = Duration::from_secs(2);
 pub struct Fleet {
     settings: FleetSettings,
     stage: Stage,
-    /// The wanted slots; the index is the slot's number.
+    /// How many slots are to serve, 1 to [`MAX_WORKERS`].
+    count: u16,
+    /// The wanted slots, spares included; the index is the slot's number.
     places: Vec<Place>,
     /// Every process not reaped yet, wanted or leaving.
     workers: BTreeMap<WorkerId, Worker>,
@@ -54,6 +57,8 @@ pub struct Fleet {
     generation: Generation,
     reload: Option<Reload>,
     storm: Storm,
+    /// Of the generation that workers are started with; none before a worker was ready.
+    fastest_start: Option<Duration>,
     random: SplitMix64,
     serving: Serving,
     last_failure: Option<Failure>,
@@ -89,21 +94,25 @@ impl Fleet {
     /// A pool that does nothing until `Begin`.
     pub fn new(now: Instant, settings: FleetSettings) -> Self {
         let count = settings.count.get().min(MAX_WORKERS);
-        Self {
+        let mut fleet = Self {
             settings,
             stage: Stage::Idle,
-            places: (0..count).map(|_| Place::new(now)).collect(),
+            count,
+            places: Vec::new(),
             workers: BTreeMap::new(),
             last_id: 0,
             generation: Generation(1),
             reload: None,
             storm: Storm::new(now, settings.storm, count),
+            fastest_start: None,
             random: SplitMix64::new(settings.seed),
             serving: Serving::NotYet { since: now },
             last_failure: None,
             clock: now,
             actions: Vec::new(),
-        }
+        };
+        fleet.fit(now);
+        fleet
     }
 
     /// Takes one event; returns what to do, in order. Call it with `Tick` at [`deadline`].
@@ -148,13 +157,18 @@ impl Fleet {
         }
     }
 
-    /// The wanted slots, by number.
+    /// The wanted slots, by number, spares included.
     pub fn slots(&self) -> impl Iterator<Item = SlotView> {
         (0..).zip(&self.places).map(|(slot, place)| place.view(Slot(slot)))
     }
 
-    /// The wanted number of slots, 1 to [`MAX_WORKERS`].
+    /// How many slots are to serve, 1 to [`MAX_WORKERS`].
     pub fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// How many slots there are, spares included, [`count`](Self::count) to [`MAX_WORKERS`].
+    pub fn size(&self) -> u16 {
         self.places.len() as u16
     }
 
@@ -183,6 +197,7 @@ impl Fleet {
             }
             Event::SpawnFailed { worker } => self.ended(now, worker, Cause::SpawnFailed),
             Event::Ready { worker } => {
+                self.note_start(now, worker);
                 if let Some(worker) = self.workers.get_mut(&worker) {
                     worker.ready(now);
                 }
@@ -213,8 +228,7 @@ impl Fleet {
             Event::Probed { worker, verdict } => self.probed(worker, verdict),
             Event::ScaleTo(count) => self.scale(now, count),
             Event::ScaleBy(step) => {
-                let count = (self.places.len() as u16).saturating_add_signed(step);
-                self.scale(now, count);
+                self.scale(now, self.count.saturating_add_signed(step));
             }
             Event::Stop(kind) => self.stop(now, kind),
             Event::Tick => {}
@@ -232,7 +246,9 @@ impl Fleet {
             self.wish_for_renewal(now);
             self.finish_reload();
             self.pass_storm(now);
+            self.fit(now);
             self.begin_swaps(now);
+            self.arrange();
         }
         self.note_serving(now);
         self.judge(now);
@@ -349,29 +365,17 @@ impl Fleet {
         if !matches!(self.stage, Stage::Idle | Stage::Up) {
             return;
         }
-        let from = self.places.len() as u16;
+        let from = self.count;
         let to = count.clamp(1, MAX_WORKERS);
         if from == to {
             return;
         }
         self.actions.push(Action::Note(Note::Scaled { from, to }));
-        let drain_by = after(now, self.settings.stop.drain());
-        let kill_by = after(now, self.settings.stop.kill_after_term);
-        while self.places.len() > usize::from(to) {
-            let Some(place) = self.places.pop() else {
-                break;
-            };
-            self.forget_canary(Slot(self.places.len() as u16));
-            for id in place.worker().into_iter().chain(place.successor()) {
-                let worker = self.workers.get_mut(&id);
-                self.actions.extend(worker.and_then(|worker| worker.leave(drain_by, kill_by)));
-            }
-        }
-        self.places.resize_with(usize::from(to), || Place::new(now));
+        self.count = to;
+        self.fit(now);
         // Somebody must serve.
         if self.places.iter().all(|place| place.is_drained()) {
             self.recycle(now, Slot(0));
         }
-        self.storm.resize(to);
     }
 }

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod balance;
+mod duty;
 mod fleet;
 mod health;
 mod ids;
@@ -16,9 +17,10 @@ pub use balance::{
     Admission, Asker, Balance, Expired, Grant, ListenerView, Load, Mode, Panic, REFUSAL_PAUSE,
     Shed, ShedTally, Stalled, Standing, Tally, UNACKED_WINDOW, Wish, WorkerBounds, WorkerView,
 };
+pub use duty::Duty;
 pub use fleet::{
     Action, Cause, Event, Failure, Finish, Fleet, FleetSettings, Handover, LiveWorker, MAX_WORKERS,
-    Note, Phase, Proof, ReloadFailure, ReloadOutcome, ReloadSettings, SlotState, SlotView,
+    Note, Phase, Proof, ReloadFailure, ReloadOutcome, ReloadSettings, SlotState, SlotView, Spares,
     StopKind, StopStep, StopTimes, StormSettings, Surge, Verdict, Why, WorkerExit, WorkerLife,
 };
 pub use health::{

@@ -18,7 +18,7 @@ use super::{Bypass, Process, Supervisor};
 use crate::clock::{self, Pulse};
 use crate::link::orders::{Attachment, Expects, Order};
 use crate::policy::{
-    Action, Cause, Event, Failure, Finish, Generation, Handover, Note, Past, Slot, StopStep,
+    Action, Cause, Duty, Event, Failure, Finish, Generation, Handover, Note, Past, Slot, StopStep,
     WorkerId, WorkerLife,
 };
 use crate::sys::{child, process};
@@ -33,6 +33,10 @@ impl Supervisor {
     pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
+            Action::Assign { worker } => {
+                let duty = self.duty_of(worker);
+                self.order(Order::Assign { worker, duty });
+            }
             Action::Drain { worker } => {
                 let until = self.leaves_by(Some(worker));
                 self.order(Order::Drain { worker, until });
@@ -68,6 +72,12 @@ impl Supervisor {
         }
     }
 
+    /// What a worker is there for now; a decision about it may be carried out after a later one.
+    fn duty_of(&self, worker: WorkerId) -> Duty {
+        let live = self.parts.fleet.workers().find(|live| live.worker == worker);
+        live.map(|live| live.duty).unwrap_or_default()
+    }
+
     /// Until when a worker, or the one with the most time, may finish what it has.
     pub(super) fn leaves_by(&self, worker: Option<WorkerId>) -> Instant {
         let ends = self.parts.fleet.workers().filter_map(|live| match live.state {
@@ -96,7 +106,7 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, worker: WorkerId, slot: Slot, generation: Generation) {
-        let which = Which { worker, slot, pool: self.parts.fleet.count() };
+        let which = Which { worker, slot, pool: self.parts.fleet.size() };
         let watched = self.processes.values().filter_map(|process| process.watched.as_ref());
         let taken = watched.map(|watched| watched.upstream().clone()).collect();
         let launcher = self.parts.launchers.get(&generation);
@@ -153,9 +163,19 @@ impl Supervisor {
             watched,
         };
         self.processes.insert(worker, process);
-        let attachment =
-            Attachment { worker, generation, pid, channel, token, load, expects, heard, upstream };
-        self.order(Order::Attach(attachment));
+        let duty = self.duty_of(worker);
+        self.order(Order::Attach(Attachment {
+            worker,
+            generation,
+            duty,
+            pid,
+            channel,
+            token,
+            load,
+            expects,
+            heard,
+            upstream,
+        }));
         self.announce_worker(worker, What::WorkerStarted { generation: generation.0 });
         self.on(Event::Spawned { worker });
     }
@@ -233,6 +253,11 @@ impl Supervisor {
                 let farewell = self.lives.farewell(old);
                 let what = What::WorkerReplaced { why: why.to_string(), by: new.0, farewell };
                 self.announce_of(self.who(old, slot), what);
+            }
+            Note::TookOver { slot, worker, vacated } => {
+                self.takeovers += 1;
+                let what = What::WorkerTookOver { vacated: vacated.0 };
+                self.announce_of(self.who(worker, slot), what);
             }
             Note::SuccessorFailed { failure, delay } => {
                 let sequel = Sequel::Again { cause: failure.cause, delay };

@@ -150,6 +150,8 @@ pub(crate) struct Supervisor {
     announced: Announced,
     startup: Startup,
     restarts: Restarts,
+    /// How often a spare took the place of a worker that could not serve.
+    takeovers: u64,
     health: Health,
     lives: Lives,
     quota: Quota,
@@ -247,6 +249,7 @@ impl Supervisor {
             announced: Announced::Nothing,
             startup: Startup::Pending,
             restarts: Restarts::default(),
+            takeovers: 0,
             health,
             lives,
             quota,

@@ -99,7 +99,7 @@ impl Supervisor {
         self.measure(now);
         let (accounts, queue) = self.accounts_and_queue(now);
         let pool = PoolVitals {
-            slots: self.parts.fleet.count(),
+            slots: self.parts.fleet.size(),
             used: self.lives.used,
             limit: self.lives.limit,
             queue,
@@ -152,7 +152,7 @@ impl Supervisor {
             Some((*worker, memory::own_bytes(process.child.pid())?))
         };
         self.lives.limit = limits::cgroup().memory_bytes.and_then(NonZeroU64::new);
-        if !self.lives.recycling.bounds_memory(self.parts.fleet.count(), self.lives.limit) {
+        if !self.lives.recycling.bounds_memory(self.parts.fleet.size(), self.lives.limit) {
             return;
         }
         self.lives.memory = self.processes.iter().filter_map(own).collect();

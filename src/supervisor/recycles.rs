@@ -99,16 +99,16 @@ impl Supervisor {
 
     fn slots_of(&self, slots: Slots) -> Result<Vec<Slot>, String> {
         match slots {
-            Slots::All => Ok((0..self.parts.fleet.count()).map(Slot).collect()),
+            Slots::All => Ok((0..self.parts.fleet.size()).map(Slot).collect()),
             Slots::One(slot) => Ok(vec![self.slot(slot)?]),
         }
     }
 
     /// The slot of this number, if there is one.
     pub(super) fn slot(&self, slot: u16) -> Result<Slot, String> {
-        let count = self.parts.fleet.count();
-        if slot >= count {
-            return Err(format!("there is no slot {slot}, only 0 to {}", count - 1));
+        let size = self.parts.fleet.size();
+        if slot >= size {
+            return Err(format!("there is no slot {slot}, only 0 to {}", size - 1));
         }
         Ok(Slot(slot))
     }

@@ -197,8 +197,12 @@ pub struct WorkerStatus {
     pub id: Option<u64>,
     /// Its process.
     pub pid: Option<i32>,
-    /// `starting`, `ready`, `draining`, `stopping`, `killed`, `waiting`, `failed` or `drained`.
+    /// `starting`, `ready`, `spare` (ready, and standing by), `draining`, `stopping`, `killed`,
+    /// `waiting`, `failed` or `drained`.
     pub state: String,
+    /// Whether it stands by, or is to once it is ready.
+    #[serde(default)]
+    pub spare: bool,
     /// The configuration it was started with.
     pub generation: Option<u32>,
     /// `node`, `native`, `fd` or `port`, once it spoke or serves.
@@ -275,10 +279,16 @@ pub struct CrashStatus {
 /// Sums over all workers.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Totals {
-    /// Slots.
+    /// Slots that are to serve.
     pub workers: usize,
     /// Workers that serve.
     pub ready: usize,
+    /// Workers that stand by, ready.
+    #[serde(default)]
+    pub spares: usize,
+    /// How often one of those took the place of a worker that could not serve.
+    #[serde(default)]
+    pub takeovers: u64,
     /// Connections they hold.
     pub open: u64,
     /// Connections of clients that the master has accepted since it started, in either mode; those

@@ -14,8 +14,8 @@ use super::{Process, Supervisor, memory};
 use crate::clock;
 use crate::link::orders::{Accepts, Order};
 use crate::policy::{
-    Event, Health, ListenerView, LiveWorker, Phase, Slot, SlotState, SlotView, Stalled, Standing,
-    Stop, Tally, WorkerLife, WorkerView,
+    Duty, Event, Health, ListenerView, LiveWorker, Phase, Slot, SlotState, SlotView, Stalled,
+    Standing, Stop, Tally, WorkerLife, WorkerView,
 };
 
 impl Supervisor {
@@ -194,7 +194,8 @@ impl Supervisor {
         slots: &[SlotView],
     ) -> WorkerStatus {
         let slot = slots.iter().find(|view| view.slot == live.slot);
-        let mut status = blank(live.slot.0, live.state.to_string(), slot);
+        let mut status = blank(live.slot.0, state_name(live), slot);
+        status.spare = live.duty == Duty::Spare;
         status.id = Some(live.worker.0);
         status.generation = Some(live.generation.0);
         if let Some(account) = accounts.iter().find(|account| account.id == live.worker) {
@@ -234,8 +235,10 @@ impl Supervisor {
     fn totals(&self, workers: &[WorkerStatus], slots: &[SlotView], tally: Tally) -> Totals {
         let dropped = self.parts.logs.dropped();
         Totals {
-            workers: slots.len(),
+            workers: self.parts.fleet.count().into(),
             ready: workers.iter().filter(|worker| worker.state == "ready").count(),
+            spares: workers.iter().filter(|worker| worker.state == "spare").count(),
+            takeovers: self.takeovers,
             open: workers.iter().map(|worker| u64::from(worker.open)).sum(),
             accepted: self.parts.counts.accepted(),
             taken: tally.accepted,
@@ -252,7 +255,9 @@ impl Supervisor {
 
     /// Workers that serve now.
     pub(super) fn ready_count(&self) -> usize {
-        let is_ready = |live: &LiveWorker| matches!(live.state, WorkerLife::Ready { .. });
+        let is_ready = |live: &LiveWorker| {
+            matches!(live.state, WorkerLife::Ready { .. }) && live.duty == Duty::Serve
+        };
         self.parts.fleet.workers().filter(is_ready).count()
     }
 }
@@ -289,6 +294,14 @@ fn fill_from_process(now: Instant, status: &mut WorkerStatus, process: &Process)
     }
 }
 
+/// A ready worker that stands by is no `ready` one: it serves nobody.
+fn state_name(live: &LiveWorker) -> String {
+    match (live.state, live.duty) {
+        (WorkerLife::Ready { .. }, Duty::Spare) => "spare".to_owned(),
+        (state, _) => state.to_string(),
+    }
+}
+
 /// A slot without a worker, unless it has one.
 fn empty_slot(now: Instant, slot: &SlotView) -> Option<WorkerStatus> {
     match slot.state {
@@ -309,6 +322,7 @@ fn blank(slot: u16, state: String, view: Option<&SlotView>) -> WorkerStatus {
         id: None,
         pid: None,
         state,
+        spare: view.is_some_and(|view| view.duty == Duty::Spare),
         generation: None,
         dialect: None,
         upstream: None,

@@ -87,7 +87,7 @@ impl Supervisor {
         let slot = process.slot;
         let port = addresses[0].port();
         let is_one_port = addresses.iter().all(|address| address.port() == port);
-        let is_alone = self.parts.fleet.count() == 1;
+        let is_alone = self.parts.fleet.size() == 1;
         // Two workers cannot have one port; one can, and there is no doubt which port is meant.
         if *kind == PrivateListener::Port && is_alone && is_one_port {
             process.bypass = Bypass::Settled;

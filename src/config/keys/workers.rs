@@ -15,6 +15,14 @@ pub(super) const KEYS: &[Key] = &[
         Reload,
     ),
     key(
+        "workers.spare",
+        "Workers besides, ready and without work, that take over when one cannot serve; auto: 1\n\
+         where even the fastest start took longer than 2s and memory has 256 MiB for it, else 0.",
+        "0 to 255 or \"auto\"",
+        Default("0"),
+        Reload,
+    ),
+    key(
         "workers.max_connections",
         "Open connections one worker may hold, and streams in request mode; auto:\n\
          (open files - 256) / 2.",

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::config::Sticky;
 use crate::http::RequestHead;
-use crate::policy::{Balance, Standing, Wish, WorkerId};
+use crate::policy::{Balance, Wish, WorkerId, WorkerView};
 
 /// What browsers send back. A session cookie: it ends with the browser, or with the worker.
 const NAME: &str = "tenfold_worker";
@@ -78,8 +78,7 @@ pub(super) type Workers = Vec<WorkerId>;
 
 /// Those that serve.
 pub(super) fn workers(balance: &Balance) -> Workers {
-    let ready = balance.workers().filter(|worker| worker.standing == Standing::Ready);
-    ready.map(|worker| worker.id).collect()
+    balance.workers().filter(WorkerView::is_on_duty).map(|worker| worker.id).collect()
 }
 
 impl Kept {

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Instant;
 
 use super::{Load, Mode, Panic, Stalled, Standing, UNACKED_WINDOW, WorkerBounds, WorkerView};
-use crate::policy::{ListenerId, WorkerId};
+use crate::policy::{Duty, ListenerId, WorkerId};
 
 /// One worker's counts. In-flight is counted here (a lease says when it ends); open is counted by
 /// the worker, and here only what it had not seen when it last reported.
@@ -13,6 +13,7 @@ pub(super) struct Account {
     pub(super) id: WorkerId,
     pub(super) bounds: WorkerBounds,
     pub(super) standing: Standing,
+    pub(super) duty: Duty,
     pub(super) stalled: Stalled,
     /// Set while the worker gets nothing because it failed what it was given.
     pub(super) ejected: Option<Instant>,
@@ -50,6 +51,7 @@ impl Account {
             id,
             bounds,
             standing: Standing::Starting,
+            duty: Duty::Serve,
             stalled: Stalled::No,
             ejected: None,
             panic: Panic::No,
@@ -115,6 +117,11 @@ impl Account {
     /// Whether it should get nothing although it is ready.
     pub(super) fn is_out(&self) -> bool {
         self.stalled == Stalled::Yes || self.ejected.is_some()
+    }
+
+    /// Whether it is ready, and there to serve.
+    pub(super) fn is_on_duty(&self) -> bool {
+        self.standing == Standing::Ready && self.duty == Duty::Serve
     }
 
     /// Client connections handed to this worker and not known to be closed.
@@ -259,6 +266,7 @@ impl Account {
             id: self.id,
             bounds: self.bounds,
             standing: self.standing,
+            duty: self.duty,
             stalled: self.stalled,
             ejected: self.ejected,
             in_flight: self.in_flight,
@@ -274,7 +282,7 @@ impl Account {
     }
 
     fn is_available(&self) -> bool {
-        self.standing == Standing::Ready && (!self.is_out() || self.panic == Panic::Yes)
+        self.is_on_duty() && (!self.is_out() || self.panic == Panic::Yes)
     }
 
     fn has_room(&self, mode: Mode) -> bool {

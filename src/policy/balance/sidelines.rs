@@ -1,4 +1,5 @@
-//! Keeps stalled and failing workers out of the choice, but never more than half of those ready.
+//! Keeps spares out of the choice, and stalled and failing workers, but of those never more than
+//! half of who is ready to serve.
 //!
 //! When a database stalls, every worker does, and a pool that sends all of them away serves nobody:
 //! above half (the *panic*), all get work again, those in order first.
@@ -6,10 +7,16 @@
 use std::time::Instant;
 
 use super::account::Account;
-use super::{Balance, Grant, Panic, Stalled, Standing};
-use crate::policy::WorkerId;
+use super::{Balance, Grant, Panic, Stalled};
+use crate::policy::{Duty, WorkerId};
 
 impl Balance {
+    /// A spare gets nothing until it is to serve; what a worker holds as it becomes one, it keeps.
+    /// Workers are added to serve.
+    pub fn set_duty(&mut self, now: Instant, id: WorkerId, duty: Duty) -> Vec<Grant> {
+        self.restate(now, id, |worker| worker.duty = duty)
+    }
+
     /// A stalled worker gets nothing until it is not.
     pub fn set_stalled(&mut self, now: Instant, id: WorkerId, stalled: Stalled) -> Vec<Grant> {
         self.restate(now, id, |worker| worker.stalled = stalled)
@@ -54,7 +61,7 @@ impl Balance {
 
     /// Finds out whether too many are out; to be called whenever one more or fewer may be.
     pub(super) fn weigh(&mut self) {
-        let ready = self.workers.iter().filter(|worker| worker.standing == Standing::Ready);
+        let ready = self.workers.iter().filter(|worker| worker.is_on_duty());
         let (all, out) = ready.fold((0_usize, 0_usize), |(all, out), worker| {
             (all + 1, out + usize::from(worker.is_out()))
         });

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use crate::policy::{ListenerId, QueueBounds, Ticket, WorkerId};
+use crate::policy::{Duty, ListenerId, QueueBounds, Ticket, WorkerId};
 
 /// What a listener dispatches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,7 @@ pub struct WorkerView {
     pub id: WorkerId,
     pub bounds: WorkerBounds,
     pub standing: Standing,
+    pub duty: Duty,
     pub stalled: Stalled,
     /// Until when it gets nothing because it failed what it was given.
     pub ejected: Option<Instant>,
@@ -166,6 +167,13 @@ pub struct WorkerView {
     pub leased: u64,
     /// Of those, ended.
     pub released: u64,
+}
+
+impl WorkerView {
+    /// Whether it is ready, and there to serve.
+    pub fn is_on_duty(&self) -> bool {
+        self.standing == Standing::Ready && self.duty == Duty::Serve
+    }
 }
 
 /// What became of everything so far, whoever has it now.

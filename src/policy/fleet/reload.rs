@@ -245,8 +245,9 @@ impl Fleet {
         let Some(reload) = self.reload.filter(|reload| reload.step == ReloadStep::Waiting) else {
             return;
         };
-        let slots = || (0..).map(Slot).zip(&self.places);
-        let Some((slot, place)) = slots().find(|(_, place)| !place.is_drained()) else {
+        let slots = (0..).map(Slot).zip(&self.places).filter(|(_, place)| !place.is_drained());
+        // One that serves: a canary without work would prove less.
+        let Some((slot, place)) = slots.min_by_key(|(slot, place)| (place.duty, *slot)) else {
             return;
         };
         let old = match place.state {
@@ -268,6 +269,7 @@ impl Fleet {
 
     /// The canary has proved itself: from here on the new generation is the pool's.
     fn commit(&mut self, now: Instant) {
+        self.fastest_start = self.canary().and_then(|id| self.workers.get(&id)?.start_time());
         let Some(reload) = &mut self.reload else {
             return;
         };
@@ -286,6 +288,8 @@ impl Fleet {
                 PlaceState::Running(_) | PlaceState::Leaving { .. } | PlaceState::Drained => {}
             }
         }
+        // It may want other spares, and has come in only when those are ready, too.
+        self.fit(now);
     }
 
     fn canary(&self) -> Option<WorkerId> {

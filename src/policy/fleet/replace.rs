@@ -10,7 +10,7 @@ use super::slot::{PlaceState, Start, Then};
 use super::worker::Worker;
 use super::{Action, Cause, Failure, Fleet, Handover, Note, Stage, Why};
 use crate::policy::time::after;
-use crate::policy::{Slot, WorkerId};
+use crate::policy::{Duty, Slot, WorkerId};
 
 /// A slot's worker is to be replaced.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +157,8 @@ impl Fleet {
         }
     }
 
-    /// Begins the replacements that have waited longest, as many as may be under way.
+    /// Begins the replacements that have waited longest, those of spares last, as many as may be
+    /// under way.
     pub(super) fn begin_swaps(&mut self, now: Instant) {
         self.start_canary(now);
         loop {
@@ -180,9 +181,10 @@ impl Fleet {
             let swap = place.swap?;
             let until = swap.waits_until().filter(|until| *until <= now)?;
             // One that is dying is replaced as a crash.
-            self.workers.get(&swap.old?)?.is_wanted().then_some((until, slot, swap))
+            let is_alive = self.workers.get(&swap.old?)?.is_wanted();
+            is_alive.then_some(((place.duty, until), slot, swap))
         });
-        let may_begin = |(_, slot, swap): &(Instant, Slot, Swap)| {
+        let may_begin = |(_, slot, swap): &((Duty, Instant), Slot, Swap)| {
             let room = if swap.why == Why::Reload { surge } else { 1 };
             let is_free = match swap.handover {
                 Handover::StartFirst => true,
@@ -190,7 +192,7 @@ impl Fleet {
             };
             extras < room && is_free
         };
-        let next = wishes.filter(may_begin).min_by_key(|(until, slot, _)| (*until, *slot));
+        let next = wishes.filter(may_begin).min_by_key(|(order, slot, _)| (*order, *slot));
         next.map(|(_, slot, swap)| (slot, swap))
     }
 

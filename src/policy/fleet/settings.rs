@@ -13,6 +13,8 @@ pub const MAX_WORKERS: u16 = 256;
 pub struct FleetSettings {
     /// Slots at the start; taken as [`MAX_WORKERS`] if above.
     pub count: NonZeroU16,
+    /// Slots besides, whose workers stand by.
+    pub spares: Spares,
     /// A worker not ready this long after its start is killed, and counts as a crash. The same
     /// time after the beginning the pool ends if none was ever ready.
     pub start_timeout: Duration,
@@ -30,6 +32,14 @@ pub struct FleetSettings {
     pub reload: ReloadSettings,
     /// Seed of the jitter.
     pub seed: u64,
+}
+
+/// How many workers stand by; with those that serve never more than [`MAX_WORKERS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spares {
+    Fixed(u16),
+    /// One while even the fastest start of the generation took longer than 2 s, else none.
+    WhereSlow,
 }
 
 /// How a new generation comes in.
@@ -119,6 +129,7 @@ impl Default for FleetSettings {
     fn default() -> Self {
         Self {
             count: NonZeroU16::MIN,
+            spares: Spares::Fixed(0),
             start_timeout: Duration::from_secs(60),
             give_up: Duration::from_secs(300),
             backoff: Backoff::default(),

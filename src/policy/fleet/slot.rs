@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use super::replace::Swap;
 use super::{Cause, SlotState, SlotView, WorkerExit};
-use crate::policy::{Slot, WorkerId};
+use crate::policy::{Duty, Slot, WorkerId};
 
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) state: PlaceState,
+    pub(super) duty: Duty,
     /// The replacement of its worker that is asked for or under way.
     pub(super) swap: Option<Swap>,
     pub(super) restarts: u32,
@@ -49,9 +50,10 @@ pub(super) enum Start {
 }
 
 impl Place {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant, duty: Duty) -> Self {
         Self {
             state: PlaceState::Waiting { until: now, start: Start::First },
+            duty,
             swap: None,
             restarts: 0,
             failures: 0,
@@ -111,6 +113,7 @@ impl Place {
         SlotView {
             slot,
             state,
+            duty: self.duty,
             successor: self.successor(),
             replacing: self.swap.map(|swap| swap.why),
             restarts: self.restarts,

@@ -7,7 +7,7 @@ use super::storm::Turn;
 use super::worker::{Record, Worker};
 use super::{Action, Cause, Failure, Fleet, Note, Stage, WorkerExit, WorkerLife};
 use crate::policy::time::after;
-use crate::policy::{Generation, Slot, WorkerId};
+use crate::policy::{Duty, Generation, Slot, WorkerId};
 
 impl Fleet {
     /// Takes note that a wanted worker is gone, and says when its slot starts again.
@@ -55,7 +55,8 @@ impl Fleet {
         self.note_turn(turn);
     }
 
-    /// Starts every slot that is due, the longest due first, as far as gate and storm allow.
+    /// Starts every slot that is due, spares last and else the longest due first, as far as gate
+    /// and storm allow.
     pub(super) fn start_due(&mut self, now: Instant) {
         while let Some((_, slot, start)) = self.longest_due(now) {
             if self.is_gate_shut() {
@@ -85,7 +86,8 @@ impl Fleet {
     /// When a slot may start, or the storm changes, without any event.
     pub(super) fn starts_deadline(&self) -> Option<Instant> {
         let waits = self.places.iter().filter_map(|place| match place.state {
-            // Due and not started: the gate holds it (an event will open it), or the bucket.
+            // Due and not started: the gate or who boots holds it (an event will end that), or the
+            // bucket.
             PlaceState::Waiting { until, .. } if until <= self.clock => self.storm.next_token(),
             PlaceState::Waiting { until, .. } => Some(until),
             PlaceState::Running(_)
@@ -98,9 +100,15 @@ impl Fleet {
 
     pub(super) fn longest_due(&self, now: Instant) -> Option<(Instant, Slot, Start)> {
         let due = |(slot, place): (u16, &Place)| {
-            place.due(now).map(|(since, start)| (since, Slot(slot), start))
+            place.due(now).map(|(since, start)| ((place.duty, since, Slot(slot)), start))
         };
-        (0..).zip(&self.places).filter_map(due).min_by_key(|&(since, slot, _)| (since, slot))
+        let boots = |it: &Worker| it.is_booting() && it.duty == Duty::Serve;
+        // It would take CPU from those that serve sooner.
+        let are_spares_held = self.workers.values().any(boots);
+        let is_held = |place: &Place| are_spares_held && place.duty == Duty::Spare;
+        let places = (0..).zip(&self.places).filter(|(_, place)| !is_held(place));
+        let first = places.filter_map(due).min_by_key(|&(order, _)| order);
+        first.map(|((_, since, slot), start)| (since, slot, start))
     }
 
     /// Since when the first of those started in this storm has been ready.
@@ -149,6 +157,7 @@ impl Fleet {
             id,
             slot,
             generation,
+            duty: self.places[usize::from(slot.0)].duty,
             life: WorkerLife::Starting { until: after(now, settings.start_timeout) },
             started: now,
             record: Record::NeverReady,

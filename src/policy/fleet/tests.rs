@@ -5,5 +5,6 @@ mod enumeration;
 mod reloads;
 mod replacements;
 mod simulation;
+mod spares;
 mod storms;
 mod world;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::FleetSettings;
-use crate::policy::{Generation, Slot, WorkerId};
+use crate::policy::{Duty, Generation, Slot, WorkerId};
 
 /// What happened. Events about workers that are gone, or out of order, are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +112,11 @@ pub enum StopKind {
 /// What the shell has to do, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start a process; answer with `Spawned` or `SpawnFailed`.
+    /// Start a process, for the duty that [`Fleet::workers`](super::Fleet::workers) tells; answer
+    /// with `Spawned` or `SpawnFailed`.
     Spawn { worker: WorkerId, slot: Slot, generation: Generation },
+    /// Its duty, which [`Fleet::workers`](super::Fleet::workers) tells, is another from now on.
+    Assign { worker: WorkerId },
     /// Give it nothing new and tell it to finish; answer with `Drained`, unless it exits first.
     Drain { worker: WorkerId },
     /// Send TERM to its group.
@@ -220,6 +223,12 @@ pub enum Note {
         new: WorkerId,
         why: Why,
     },
+    /// This spare serves from now on, and the slot that cannot is to have a spare.
+    TookOver {
+        slot: Slot,
+        worker: WorkerId,
+        vacated: Slot,
+    },
     /// A successor ended before it was ready; the next is started after `delay`. The old worker
     /// goes on.
     SuccessorFailed {
@@ -293,6 +302,8 @@ pub enum Phase {
 pub struct SlotView {
     pub slot: Slot,
     pub state: SlotState,
+    /// What its next worker is started for, and this one was told to do.
+    pub duty: Duty,
     /// The worker that will take over when it is ready.
     pub successor: Option<WorkerId>,
     /// Whether its worker is to be replaced, or is being replaced.
@@ -324,6 +335,7 @@ pub struct LiveWorker {
     pub worker: WorkerId,
     pub slot: Slot,
     pub generation: Generation,
+    pub duty: Duty,
     pub state: WorkerLife,
 }
 

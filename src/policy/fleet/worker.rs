@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Cause, LiveWorker, Note, WorkerLife};
 use crate::policy::time::after;
-use crate::policy::{Generation, Slot, WorkerId};
+use crate::policy::{Duty, Generation, Slot, WorkerId};
 
 /// The longest start that a worker can ask for, from its beginning; the most that
 /// `workers.start_timeout` can be.
@@ -15,6 +15,8 @@ pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) slot: Slot,
     pub(super) generation: Generation,
+    /// As it was last told, or started.
+    pub(super) duty: Duty,
     pub(super) life: WorkerLife,
     pub(super) started: Instant,
     /// What it said about itself so far.
@@ -71,6 +73,17 @@ impl Worker {
             let wanted = after(now, by).min(after(self.started, START_MAX));
             self.life = WorkerLife::Starting { until: until.max(wanted) };
             self.extended = Some(until.max(wanted));
+        }
+    }
+
+    /// How long it took to be ready, if it is, and has been since.
+    pub(super) fn start_time(&self) -> Option<Duration> {
+        match self.life {
+            WorkerLife::Ready { since } => Some(since - self.started),
+            WorkerLife::Starting { .. }
+            | WorkerLife::Draining { .. }
+            | WorkerLife::Stopping { .. }
+            | WorkerLife::Killed { .. } => None,
         }
     }
 
@@ -189,6 +202,7 @@ impl Worker {
             worker: self.id,
             slot: self.slot,
             generation: self.generation,
+            duty: self.duty,
             state: self.life,
         }
     }

@@ -101,6 +101,7 @@ impl What {
                 let text = farewell.as_ref().unwrap_or(why);
                 tracing::info!(old = worker, new = by, "recycled slot {slot}: {text}");
             }
+            Self::WorkerTookOver { vacated } => log_takeover(worker, slot, *vacated),
             Self::WorkerDraining { .. } => tracing::debug!(slot, worker, "worker drains"),
             Self::DrainTimedOut => {
                 tracing::warn!(slot, worker, "worker is still busy; sending TERM")
@@ -172,6 +173,10 @@ fn log_stop(step: Step, left: usize) {
         Step::Terminating => tracing::info!(left, "stopping: sending TERM"),
         Step::Killing => tracing::warn!(left, "stopping: sending KILL"),
     }
+}
+
+fn log_takeover(worker: u64, slot: u16, vacated: u16) {
+    tracing::info!(worker, slot, vacated, "spare worker takes over");
 }
 
 /// `queue_timeout 1100, queue_full 104`.

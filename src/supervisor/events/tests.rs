@@ -36,6 +36,7 @@ fn samples() -> Vec<Transition> {
         What::WorkerReadmitted,
         What::WorkerReplacing { why: text(), first: "start" },
         What::WorkerReplaced { why: text(), by: 2, farewell: None },
+        What::WorkerTookOver { vacated: 1 },
         What::WorkerDraining { for_ms: 0 },
         What::DrainTimedOut,
         What::WorkerStopping { signal: "TERM" },

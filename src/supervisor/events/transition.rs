@@ -183,6 +183,9 @@ pub enum What {
         by: u64,
         farewell: Option<String>,
     },
+    WorkerTookOver {
+        vacated: u16,
+    },
     WorkerDraining {
         for_ms: u64,
     },
@@ -229,7 +232,7 @@ pub enum Death {
 }
 
 /// Each event with its fields and what it means.
-pub const EVENTS: [(&str, &str, &str); 42] = [
+pub const EVENTS: [(&str, &str, &str); 43] = [
     ("connected", "name, pid, version, phase, generation", "The first line of a stream"),
     ("cut", "missed", "The last line for a reader that was too slow"),
     ("phase", "phase, was", "The pool's phase, as in `status`"),
@@ -269,6 +272,7 @@ pub const EVENTS: [(&str, &str, &str); 42] = [
         "A successor is started, after the old one has left if `first` is `stop`",
     ),
     ("worker_replaced", "why, by, farewell", "Its successor, the worker `by`, serves"),
+    ("worker_took_over", "vacated", "A spare, it serves now in place of this slot's worker"),
     ("worker_draining", "for_ms", "It gets nothing new and finishes, for so long at most"),
     ("drain_timed_out", "", "It is still busy; TERM follows"),
     ("worker_stopping", "signal", "It was sent TERM, or ABRT if it hangs"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::super::*;
+use crate::policy::Duty;
 
 /// What `Balance` should know.
 #[derive(Default)]
@@ -16,6 +17,7 @@ pub(super) struct Model {
 pub(super) struct ModelWorker {
     pub(super) bounds: WorkerBounds,
     pub(super) standing: Standing,
+    pub(super) duty: Duty,
     pub(super) stalled: Stalled,
     pub(super) ejected: Option<Instant>,
     /// Listeners served, each with the end of a refusal.
@@ -58,6 +60,7 @@ impl Model {
         let worker = ModelWorker {
             bounds,
             standing: Standing::Starting,
+            duty: Duty::Serve,
             stalled: Stalled::No,
             ejected: None,
             serves: BTreeMap::new(),
@@ -84,7 +87,7 @@ impl Model {
 
     /// Whether it is in order, or more than half of those ready are not.
     fn is_in(&self, worker: &ModelWorker) -> bool {
-        let ready = || self.workers.values().filter(|it| it.standing == Standing::Ready);
+        let ready = || self.workers.values().filter(|it| it.is_on_duty());
         let out = ready().filter(|it| it.is_out()).count();
         !worker.is_out() || out * 2 > ready().count()
     }
@@ -104,7 +107,7 @@ impl Model {
             Wish::Any => {}
             Wish::Only(only) => {
                 let serves = |worker: &ModelWorker| {
-                    worker.standing == Standing::Ready
+                    worker.is_on_duty()
                         && self.is_in(worker)
                         && worker.serves.contains_key(&listener)
                 };
@@ -237,7 +240,7 @@ impl Model {
             assert_eq!(view.unacked as usize, worker.unacked.len(), "{view:?}");
             assert_eq!((view.open, view.active), (worker.open(), worker.said.active), "{view:?}");
             assert_eq!((view.standing, view.stalled), (worker.standing, worker.stalled));
-            assert_eq!(view.ejected, worker.ejected);
+            assert_eq!((view.ejected, view.duty), (worker.ejected, worker.duty));
         }
         for (&id, listener) in &self.listeners {
             let view = balance.listener(id).expect("the listener is open");
@@ -272,7 +275,7 @@ impl ModelWorker {
     }
 
     fn can_stream(&self, listener: ListenerId) -> bool {
-        self.standing == Standing::Ready
+        self.is_on_duty()
             && self.serves.get(&listener) == Some(&None)
             && self.streams < self.bounds.max_connections.get()
     }
@@ -305,7 +308,11 @@ impl ModelWorker {
                 self.unacked.len() < self.window && self.open() < self.bounds.max_connections.get()
             }
         };
-        self.standing == Standing::Ready && self.serves.get(&listener) == Some(&None) && has_room
+        self.is_on_duty() && self.serves.get(&listener) == Some(&None) && has_room
+    }
+
+    fn is_on_duty(&self) -> bool {
+        self.standing == Standing::Ready && self.duty == Duty::Serve
     }
 
     fn is_out(&self) -> bool {

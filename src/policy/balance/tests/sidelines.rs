@@ -3,6 +3,7 @@
 use super::super::*;
 use super::table::Do::*;
 use super::table::check;
+use crate::policy::Duty;
 
 #[test]
 fn stalled_worker_gets_nothing_until_it_beats_again() {
@@ -63,6 +64,51 @@ fn a_worker_alone_is_never_out() {
     check(&[
         (OpenRequest(1, 9, 1000), ""),
         (Join(1, 2), ""),
+        (Stall(1, Stalled::Yes), ""),
+        (Admit(1, 1), "t1>w1"),
+    ]);
+}
+
+#[test]
+fn spare_gets_nothing_until_it_is_to_serve_and_then_what_waits() {
+    check(&[
+        (OpenRequest(1, 9, 1000), ""),
+        (Join(1, 1), ""),
+        (Add(2, 1), ""),
+        (Assign(2, Duty::Spare), ""),
+        (Ready(2), ""),
+        (Serve(2, 1), ""),
+        (Admit(1, 1), "t1>w1"),
+        (Admit(1, 2), "queued"),
+        (OpenStream(1, Wish::Only(WorkerId(2))), "w1"),
+        (Assign(2, Duty::Serve), "t2>w2"),
+    ]);
+}
+
+#[test]
+fn worker_that_becomes_a_spare_keeps_what_it_holds_and_others_serve_who_waited_for_it() {
+    check(&[
+        (OpenRequest(1, 9, 1000), ""),
+        (Join(1, 1), ""),
+        (Join(2, 2), ""),
+        (AdmitAs(1, 1, Wish::Only(WorkerId(1))), "t1>w1"),
+        (AdmitAs(1, 2, Wish::Only(WorkerId(1))), "queued"),
+        (Assign(1, Duty::Spare), "t2>w2"),
+        (Counts(1), "1/0/0"),
+        (Release(1), ""),
+        (Admit(1, 3), "t3>w2"),
+        (Admit(1, 4), "queued"),
+    ]);
+}
+
+#[test]
+fn spares_do_not_count_among_those_of_whom_half_may_be_out() {
+    check(&[
+        (OpenRequest(1, 9, 1000), ""),
+        (Join(1, 1), ""),
+        (Join(2, 1), ""),
+        (Assign(2, Duty::Spare), ""),
+        // The only one that serves: without a panic the pool would stand still.
         (Stall(1, Stalled::Yes), ""),
         (Admit(1, 1), "t1>w1"),
     ]);

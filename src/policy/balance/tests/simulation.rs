@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::super::*;
 use super::model::{Held, Model};
-use crate::policy::SplitMix64;
 use crate::policy::testing::for_each_seed;
+use crate::policy::{Duty, SplitMix64};
 
 /// Whether workers tell the truth.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Simulation {
         if self.balance.deadline().is_some_and(|at| at <= self.now) && self.random.below(4) > 0 {
             self.expire();
         }
-        match self.random.below(46) {
+        match self.random.below(47) {
             0 => self.join(),
             1 => self.lose_worker(),
             2 => self.with_worker(Self::unready),
@@ -86,7 +86,7 @@ impl Simulation {
                 let grants = it.balance.drain(it.now, id);
                 it.settle(grants);
             }),
-            4 => self.with_worker(Self::stall),
+            4 | 40 | 41 => self.with_worker(Self::sideline),
             5 => self.with_worker(Self::rebound),
             6 => self.with_worker(Self::toggle_service),
             7 => self.reopen(),
@@ -97,7 +97,6 @@ impl Simulation {
             26..36 => self.answer(),
             36..39 => self.stream(),
             39 => self.with_worker(Self::pause),
-            40 => self.with_worker(Self::eject),
             _ => self.with_worker(Self::report),
         }
     }
@@ -177,17 +176,20 @@ impl Simulation {
         }
     }
 
-    fn stall(&mut self, id: WorkerId) {
-        let stalled = if self.random.below(3) == 0 { Stalled::Yes } else { Stalled::No };
-        self.worker(id).stalled = stalled;
-        let grants = self.balance.set_stalled(self.now, id, stalled);
-        self.settle(grants);
-    }
-
-    fn eject(&mut self, id: WorkerId) {
-        let until = self.now + Duration::from_millis(1 + self.random.below(100));
-        self.worker(id).ejected = Some(until);
-        let grants = self.balance.eject(self.now, id, until);
+    /// Keeps it out of the choice, or lets it in again.
+    fn sideline(&mut self, id: WorkerId) {
+        let (now, choice) = (self.now, self.random.below(9));
+        let grants = if choice < 3 {
+            self.worker(id).stalled = if choice == 0 { Stalled::Yes } else { Stalled::No };
+            self.balance.set_stalled(now, id, self.model.workers[&id].stalled)
+        } else if choice < 6 {
+            self.worker(id).duty = if choice == 3 { Duty::Spare } else { Duty::Serve };
+            self.balance.set_duty(now, id, self.model.workers[&id].duty)
+        } else {
+            let until = now + Duration::from_millis(1 + self.random.below(100));
+            self.worker(id).ejected = Some(until);
+            self.balance.eject(now, id, until)
+        };
         self.settle(grants);
     }
 

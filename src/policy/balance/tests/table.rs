@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::super::*;
+use crate::policy::Duty;
 use Do::*;
 
 /// One call. Numbers name workers (`w1`), listeners (`l1`) and tickets (`t1`).
@@ -26,6 +27,7 @@ pub(super) enum Do {
     Drain(u64),
     Remove(u64),
     Stall(u64, Stalled),
+    Assign(u64, Duty),
     /// Worker, and milliseconds at which it ends.
     Eject(u64, u64),
     Admit(u32, u64),
@@ -98,6 +100,7 @@ fn run(balance: &mut Balance, start: Instant, now: &mut Instant, call: Do) -> St
         Drain(w) => return grants_text(&balance.drain(*now, WorkerId(w))),
         Remove(w) => return grants_text(&balance.remove_worker(*now, WorkerId(w))),
         Eject(w, ms) => return grants_text(&balance.eject(*now, WorkerId(w), at(ms))),
+        Assign(w, duty) => return grants_text(&balance.set_duty(*now, WorkerId(w), duty)),
         Stall(w, it) => return grants_text(&balance.set_stalled(*now, WorkerId(w), it)),
         Admit(l, t) => return admission(balance.admit(*now, ListenerId(l), Ticket(t))),
         Readmit(l, t, ms) => {

@@ -21,6 +21,7 @@ pub(super) fn check(settings: FleetSettings, rows: &[Row]) {
 fn render(action: &Action) -> String {
     match *action {
         Action::Spawn { worker, slot, .. } => format!("spawn:{worker}@{slot}"),
+        Action::Assign { worker } => format!("assign:{worker}"),
         Action::Drain { worker } => format!("drain:{worker}"),
         Action::Terminate { worker } => format!("term:{worker}"),
         Action::Abort { worker } => format!("abort:{worker}"),
@@ -57,6 +58,7 @@ fn render_note(note: Note) -> String {
         }
         Note::Replacing { old, .. } => format!("[replacing:{old}]"),
         Note::Replaced { old, new, .. } => format!("[replaced:{old}>{new}]"),
+        Note::TookOver { slot, vacated, .. } => format!("[took-over:{slot}<{vacated}]"),
         Note::SuccessorFailed { failure, .. } => format!("[successor-failed:{}]", failure.worker),
         Note::SlotFailed { failure } => format!("[failed:{}]", failure.slot),
         Note::StartTimedOut { worker, .. } => format!("[start-timeout:{worker}]"),
@@ -84,7 +86,7 @@ pub(super) fn spawned(worker: u64) -> Event {
     Event::Spawned { worker: WorkerId(worker) }
 }
 
-pub(super) fn ready(worker: u64) -> Event {
+pub(super) const fn ready(worker: u64) -> Event {
     Event::Ready { worker: WorkerId(worker) }
 }
 

@@ -60,6 +60,27 @@ fn explore(world: &World, depth: u32, seen: &mut u64) {
 }
 
 #[test]
+fn one_slot_and_its_spare_survive_every_sequence_of_events() {
+    let storm = StormSettings { burst: NonZeroU32::new(2), ..StormSettings::default() };
+    let (one, two) = (NonZeroU16::MIN, NonZeroU16::new(2).expect("2 is not 0"));
+    let settings = FleetSettings {
+        count: one,
+        spares: Spares::Fixed(1),
+        concurrent_starts: two,
+        storm,
+        ..FleetSettings::default()
+    };
+    let mut world = World::begin(settings);
+    for worker in [1, 2].map(WorkerId) {
+        world.on(Event::Spawned { worker });
+        world.on(Event::Ready { worker });
+    }
+    let mut seen = 0;
+    explore(&world, 3, &mut seen);
+    assert!(seen > 1_000, "only {seen} worlds explored");
+}
+
+#[test]
 fn two_slots_survive_every_sequence_of_events() {
     let storm = StormSettings { burst: NonZeroU32::new(2), ..StormSettings::default() };
     let two = NonZeroU16::new(2).expect("2 is not 0");

@@ -38,8 +38,10 @@ fn any_settings(random: &mut SplitMix64) -> FleetSettings {
     let mut up_to = |most: u64| NonZeroU16::new(1 + random.below(most) as u16).expect("1 is added");
     let (count, concurrent_starts, burst) = (up_to(5), up_to(3), NonZeroU32::from(up_to(6)));
     let delay = Duration::from_secs(random.below(2) * 5);
+    let spares = any_spares(random);
     FleetSettings {
         count,
+        spares,
         concurrent_starts,
         start_timeout: Duration::from_secs(10),
         give_up: Duration::from_secs(30),
@@ -83,12 +85,21 @@ fn step(world: &mut World, random: &mut SplitMix64) {
     world.on(event);
 }
 
+fn any_spares(random: &mut SplitMix64) -> Spares {
+    match random.below(6) {
+        number @ 1..=2 => Spares::Fixed(number as u16),
+        3 => Spares::WhereSlow,
+        _ => Spares::Fixed(0),
+    }
+}
+
 fn any_reload(world: &World, random: &mut SplitMix64) -> Event {
     let proof = if random.below(2) == 0 { Proof::Soak } else { Proof::Answer };
     let surge = Surge::Workers(random.below(4) as u16);
     let reload = ReloadSettings { proof, surge, ..ReloadSettings::default() };
     let generation = Generation(world.fleet.generation().0 + 1 + random.next_u64() as u32 / 2);
-    Event::Reload { generation, settings: FleetSettings { reload, ..world.settings } }
+    let spares = any_spares(random);
+    Event::Reload { generation, settings: FleetSettings { reload, spares, ..world.settings } }
 }
 
 fn worker_event(worker: WorkerId, choice: u64) -> Event {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::super::*;
+use crate::policy::Duty;
 
 /// A fleet with its processes.
 #[derive(Clone)]
@@ -12,6 +13,8 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) processes: BTreeMap<WorkerId, Process>,
     pub(super) count: u16,
+    /// Slots when the fleet was last asked, spares included.
+    size: u16,
     pub(super) settings: FleetSettings,
     start: Instant,
     last_spawned: WorkerId,
@@ -41,6 +44,8 @@ pub(super) struct World {
 pub(super) struct Process {
     slot: Slot,
     generation: Generation,
+    /// As it was last told.
+    duty: Duty,
     pub(super) exists: Existence,
     pub(super) state: State,
     /// Whether the fleet has been told that it is ready, ever and now.
@@ -79,6 +84,7 @@ impl World {
             now,
             processes: BTreeMap::new(),
             count: settings.count.get(),
+            size: 0,
             settings,
             start: now,
             last_spawned: WorkerId(0),
@@ -95,7 +101,7 @@ impl World {
             aborted: false,
             stopped_first: None,
             asked_spawns: 0,
-            slots: u32::from(settings.count.get()),
+            slots: 0,
         };
         assert_eq!(world.fleet.deadline(), None);
         world.on(Event::Begin);
@@ -167,6 +173,10 @@ impl World {
     fn obey(&mut self, action: Action, event: Event) {
         match action {
             Action::Spawn { worker, slot, generation } => self.spawn(worker, slot, generation),
+            Action::Assign { worker } => {
+                let duty = self.duty_of(worker);
+                self.process(worker, |it| it.duty = duty);
+            }
             Action::Drain { worker } => self.tell(worker, State::Draining, event),
             Action::Terminate { worker } | Action::Abort { worker } => {
                 self.tell(worker, State::Terminated, event);
@@ -178,7 +188,7 @@ impl World {
             }
             Action::Commit { generation } => {
                 self.committed = generation;
-                self.asked_spawns += u32::from(self.count);
+                self.asked_spawns += u32::from(self.fleet.size());
             }
             Action::Reloaded(outcome) => {
                 let reloading = self.reloading.take().expect("one outcome per reload");
@@ -204,7 +214,7 @@ impl World {
         assert!(worker > self.last_spawned, "an id is never reused");
         self.last_spawned = worker;
         assert_eq!(self.asked_to_stop, None, "a spawn while stopping");
-        assert!(slot.0 < self.count, "{slot:?} of {}", self.count);
+        assert!(slot.0 < self.fleet.size(), "{slot:?} of {}", self.fleet.size());
         let wanted = self.wanted_in(slot).filter(|it| it.generation == self.committed).count();
         assert!(self.wanted_in(slot).count() <= 1, "a third worker in {slot:?}");
         let slots = self.fleet.slots().filter(|it| it.slot == slot);
@@ -222,6 +232,7 @@ impl World {
         let process = Process {
             slot,
             generation,
+            duty: self.duty_of(worker),
             exists: Existence::Asked,
             state: State::Wanted,
             ever_ready: false,
@@ -229,6 +240,11 @@ impl World {
         };
         self.processes.insert(worker, process);
         self.spawns += 1;
+    }
+
+    fn duty_of(&self, worker: WorkerId) -> Duty {
+        let live = self.fleet.workers().find(|live| live.worker == worker);
+        live.expect("only live workers are told").duty
     }
 
     fn wanted_in(&self, slot: Slot) -> impl Iterator<Item = &Process> {
@@ -268,7 +284,8 @@ impl World {
             | Event::ScaleBy(_)
             | Event::Stop(_) => false,
         };
-        if served && makes_place && !self.aborted && self.stopped_first != Some(worker) {
+        let is_kept = slot.0 < self.fleet.size();
+        if served && makes_place && is_kept && !self.aborted && self.stopped_first != Some(worker) {
             // It makes place for another, which must serve already.
             assert!(self.wanted_in(slot).any(|it| it.ready), "nobody serves in {slot:?}");
         }
@@ -287,7 +304,6 @@ impl World {
             }
             Note::Scaled { from, to } => {
                 assert_eq!(from, self.count);
-                self.slots += u32::from(to.saturating_sub(from));
                 self.count = to;
             }
             Note::Abandoned { worker, .. } => {
@@ -299,7 +315,9 @@ impl World {
                 assert_eq!(self.processes[&old].state, State::Wanted);
                 self.asked_spawns += 1;
             }
-            Note::Replaced { new, .. } => assert!(self.processes[&new].ready),
+            Note::Replaced { new, .. } | Note::TookOver { worker: new, .. } => {
+                assert!(self.processes[&new].ready);
+            }
             Note::Restarting { .. }
             | Note::SuccessorFailed { .. }
             | Note::SlotFailed { .. }
@@ -333,7 +351,7 @@ impl World {
         if matches!(self.fleet.phase(), Phase::Running) && self.reloading.is_none() {
             assert!(!successors.iter().any(serves), "{successors:?} of {:?}", self.processes);
         }
-        let most = usize::from(self.count) + successors.len();
+        let most = usize::from(self.fleet.size()) + successors.len();
         assert!(wanted().count() <= most, "{:?}", self.processes);
         assert_eq!(self.fleet.workers().count(), self.processes.len());
         assert!(self.stops_accepting <= 1);
@@ -354,8 +372,30 @@ impl World {
             Some(deadline) => assert!(deadline > self.now, "the deadline is past"),
             None => assert!(self.is_finished() || !is_pending, "a wait without a deadline"),
         }
+        self.slots += u32::from(self.fleet.size().saturating_sub(self.size));
+        self.size = self.fleet.size();
         self.check_restarts();
         self.check_stop_time(phase);
+        self.check_duties();
+    }
+
+    /// As many slots serve as are to, each worker knows its duty, and no spare stands by while a
+    /// slot that is to serve cannot.
+    fn check_duties(&self) {
+        if self.asked_to_stop.is_some() || self.is_finished() {
+            return;
+        }
+        let slots = |duty: Duty| self.fleet.slots().filter(move |it| it.duty == duty);
+        assert_eq!(slots(Duty::Serve).count(), usize::from(self.count));
+        assert!(slots(Duty::Spare).count() <= 2, "{:?}", self.fleet);
+        for slot in self.fleet.slots() {
+            let mut wanted = self.wanted_in(slot.slot);
+            assert!(wanted.all(|it| it.duty == slot.duty), "{slot:?} of {:?}", self.processes);
+        }
+        let is_ready = |slot: &SlotView| self.wanted_in(slot.slot).any(|it| it.ready);
+        let stands_by = slots(Duty::Spare).find(is_ready);
+        let vacant = slots(Duty::Serve).find(|slot| !is_ready(slot));
+        assert!(stands_by.is_none() || vacant.is_none(), "{stands_by:?} and {vacant:?}");
     }
 
     fn check_restarts(&self) {
