@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request as HttpRequest, StatusCode};
@@ -412,18 +412,26 @@ async fn call_for(
         let (status, body) = exchange(stream, method, path, body).await?;
         match status {
             StatusCode::OK | StatusCode::ACCEPTED => Ok(body),
-            StatusCode::CONFLICT => bail!("{}", String::from_utf8_lossy(&body)),
-            StatusCode::SERVICE_UNAVAILABLE => bail!("the master is busy or ending"),
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => bail!(
-                "the running tenfold does not know this; it is another version than this one, \
-                 {VERSION}: see `tenfold status`"
-            ),
-            other => bail!("the master answered {other}: {}", String::from_utf8_lossy(&body)),
+            refusal => Err(refused(refusal, &body)),
         }
     };
     match tokio::time::timeout(patience, exchange).await {
         Ok(outcome) => outcome.with_context(|| format!("control socket {}", socket.display())),
         Err(_) => bail!("the master does not answer on {}", socket.display()),
+    }
+}
+
+/// Why a master did not do what it was asked for.
+pub(super) fn refused(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    let why = String::from_utf8_lossy(body);
+    match status {
+        StatusCode::CONFLICT => anyhow!("{why}"),
+        StatusCode::SERVICE_UNAVAILABLE => anyhow!("the master is busy or ending"),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => anyhow!(
+            "the running tenfold does not know this; it is another version than this one, \
+             {VERSION}: see `tenfold status`"
+        ),
+        other => anyhow!("the master answered {other}: {why}"),
     }
 }
 
@@ -463,7 +471,7 @@ async fn exchange(
 pub(super) fn explain(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            anyhow::anyhow!("permission denied: only its owner and root may use it")
+            anyhow!("permission denied: only its owner and root may use it")
         }
         _ => error.into(),
     }

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
 use tokio::net::UnixStream;
 
-use super::client::{PATIENCE, explain};
+use super::client::{PATIENCE, explain, refused};
 
 /// How events, and lines of workers, are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +163,7 @@ async fn follow(
             if answer.status() != StatusCode::OK {
                 let status = answer.status();
                 let body = answer.into_body().collect().await?.to_bytes();
-                bail!("the master answered {status}: {}", String::from_utf8_lossy(&body));
+                return Err(refused(status, &body));
             }
             take_lines(answer.into_body(), &mut take).await
         };

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::logs::{Follow, LogLines};
+use super::lines::{Follow, Lines, of_events, of_workers};
 use super::{Sources, health, requests};
 use crate::config::Name;
 use crate::policy::StopKind;
@@ -363,7 +363,7 @@ async fn drain(
 async fn events(State(sources): State<Sources>) -> Result<Response, (StatusCode, String)> {
     let lines = sources.ask(Request::Events).await.map_err(wordless)?;
     let lines = lines.ok_or((StatusCode::CONFLICT, "too many read events already".to_owned()))?;
-    Ok(([(CONTENT_TYPE, "application/jsonl")], Body::new(lines)).into_response())
+    Ok(stream(of_events(lines)))
 }
 
 /// What `GET /logs` takes in its query.
@@ -382,8 +382,11 @@ async fn logs(
     let reader = sources.ask(|reply| Request::Logs(slot, reply)).await;
     let reader = reader.map_err(wordless)?.map_err(conflict)?;
     let follow = if follow { Follow::Yes } else { Follow::No };
-    let lines = LogLines::new(reader, follow);
-    Ok(([(CONTENT_TYPE, "application/jsonl")], Body::new(lines)).into_response())
+    Ok(stream(of_workers(reader, follow)))
+}
+
+fn stream(lines: Lines) -> Response {
+    ([(CONTENT_TYPE, "application/jsonl")], Body::new(lines)).into_response()
 }
 
 fn wordless(status: StatusCode) -> (StatusCode, String) {

@@ -76,7 +76,7 @@ impl Check {
         let at_work = u64::from(count.get()) * u64::from(limit.get());
         let exchanges = at_work + queue.of_requests(count, limit).max as u64;
         let crowd = Crowd { clients, exchanges: exchanges.min(clients) };
-        let mib = dispatch::most(&request.limits, crowd).div_ceil(1 << 20);
+        let mib = dispatch::most_memory(&request.limits, crowd).div_ceil(1 << 20);
         Some(format!("at most {mib} MiB for {clients} clients, {} requests", crowd.exchanges))
     }
 

@@ -11,10 +11,11 @@ use super::request::stream::{Kind, Stream};
 use super::request::{self, Arrival, desk};
 use super::{Accepting, Counted, EXHAUSTED_PAUSE, Grants, Reactor, Timer, refuse, tasks};
 use crate::clock;
-use crate::config::Protocol;
+use crate::config::{Backlog, Protocol};
 use crate::link::{Connection, Owned};
 use crate::policy::{Admission, Grant, ListenerId, Mode, Shed, Ticket, WorkerId};
 use crate::sys::accept::{self, AcceptError, Accepted, Peer};
+use crate::sys::socket::BACKLOG_MAX;
 
 /// Connections accepted in one turn: enough to amortise the turn, few enough (about half a
 /// millisecond) that answers and deadlines do not wait.
@@ -98,6 +99,20 @@ impl Reactor {
             }
         }
         Turn::More
+    }
+
+    /// Accepts what has connected by now, before a listener is closed: as many as the kernel can
+    /// have kept. Others may go on connecting, and must not keep us from the end.
+    pub(super) fn accept_rest(&mut self, now: Instant, id: ListenerId) {
+        let backlog = match self.listeners.get(&id).map(|listener| listener.options.backlog) {
+            Some(Backlog::Fixed(backlog)) => backlog.get(),
+            Some(Backlog::Auto) | None => BACKLOG_MAX,
+        };
+        for _ in 0..=backlog as usize / ACCEPTS_PER_TURN {
+            if self.accept(now, id) != Turn::More {
+                return;
+            }
+        }
     }
 
     /// Gives a client of request mode to a task of its own.

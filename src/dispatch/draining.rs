@@ -6,7 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::connection::Turn;
 use super::{Accepting, Leaving, Reactor, Standing, Timer, tasks};
 use crate::link::Dialect;
 use crate::link::orders::Report;
@@ -28,7 +27,7 @@ impl Reactor {
         let ids: Vec<ListenerId> = self.listeners.keys().copied().collect();
         // What another master accepts from is left to it.
         for id in ids.iter().filter(|_| is_ours) {
-            while self.accept(now, *id) == Turn::More {}
+            self.accept_rest(now, *id);
         }
         for listener in self.listeners.values_mut() {
             listener.close();

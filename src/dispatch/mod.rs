@@ -55,7 +55,7 @@ use observe::{KernelCount, Observing};
 use private::PrivateEnd;
 use request::Front;
 use request::desk::Desk;
-pub(crate) use request::{Crowd, FrontSettings, RETRY_CODES, most, reason_codes};
+pub(crate) use request::{Crowd, FrontSettings, RETRY_CODES, most_memory, reason_codes};
 use seldom::Seldom;
 use servers::Servers;
 use shedding::Shedding;

@@ -7,7 +7,6 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::connection::Turn;
 use super::listener::{Listener, Purpose};
 use super::servers::{Identity, Lifetime};
 use super::upstream::Via;
@@ -130,7 +129,7 @@ impl Reactor {
     /// leave.
     fn retire(&mut self, now: Instant, id: ListenerId) {
         if self.accepting == Accepting::Yes {
-            while self.accept(now, id) == Turn::More {}
+            self.accept_rest(now, id);
         }
         let Some(listener) = self.listeners.get_mut(&id) else {
             return;

@@ -201,8 +201,12 @@ impl<'a> Download<'a> {
             }
             let allowed = self.out.may_read();
             let read = if allowed == 0 { Read::NoRoom } else { self.pull(&mut framer, allowed)? };
-            if read == Read::Some || wrote > 0 {
-                pace.carried(allowed.max(wrote)).await;
+            if let Read::Some(came) = read {
+                pace.carried(came.max(wrote)).await;
+                continue;
+            }
+            if wrote > 0 {
+                pace.carried(wrote).await;
                 continue;
             }
             // Who waits holds no more than it has, or idle streams would spend the budget.
@@ -254,7 +258,7 @@ impl<'a> Download<'a> {
             Ok(0) => match framer.end() {
                 Some(last) => {
                     self.out.bytes.extend_from_slice(last);
-                    Ok(Read::Some)
+                    Ok(Read::Some(0))
                 }
                 None => Err(Fault::Ended),
             },
@@ -277,7 +281,7 @@ impl<'a> Download<'a> {
                 // Not doubled: what many slow clients leave over is what the budget counts.
                 self.out.bytes.reserve_exact(rest.len());
                 framer.feed(rest, &mut self.out.bytes).map_err(Fault::Body)?;
-                Ok(Read::Some)
+                Ok(Read::Some(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Read::Nothing),
             Err(error) => Err(fault_of(&error)),
@@ -298,7 +302,8 @@ impl<'a> Download<'a> {
 /// What an attempt to read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Read {
-    Some,
+    /// So many bytes, or the end.
+    Some(usize),
     Nothing,
     NoRoom,
 }

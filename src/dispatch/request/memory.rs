@@ -27,7 +27,7 @@ pub(crate) struct Crowd {
 /// Bytes that this crowd may make the master hold, each of them doing its worst; the kernel's
 /// socket buffers are not among them.
 #[must_use]
-pub(crate) fn most(limits: &RequestLimits, crowd: Crowd) -> u64 {
+pub(crate) fn most_memory(limits: &RequestLimits, crowd: Crowd) -> u64 {
     let Crowd { clients, exchanges } = crowd;
     let clients = clients.saturating_mul(per_client(limits));
     let exchanges = exchanges.saturating_mul(per_exchange(limits));
@@ -67,13 +67,13 @@ mod tests {
             response_buffer_total: 64 << 20,
         };
         let crowd = |clients, exchanges| Crowd { clients, exchanges };
-        assert_eq!(most(&limits, crowd(0, 0)), 64 * MIB);
-        assert_eq!(most(&limits, crowd(1, 0)) - 64 * MIB, 8 * 1024 + MIB);
-        let exchange = most(&limits, crowd(0, 1)) - 64 * MIB;
+        assert_eq!(most_memory(&limits, crowd(0, 0)), 64 * MIB);
+        assert_eq!(most_memory(&limits, crowd(1, 0)) - 64 * MIB, 8 * 1024 + MIB);
+        let exchange = most_memory(&limits, crowd(0, 1)) - 64 * MIB;
         assert_eq!(exchange, (128 + 384 + 512 + 8) * 1024 + 6400);
         let wider = RequestLimits { head_bytes: 1 << 20, request_buffer: 1 << 24, ..limits };
-        assert_eq!(most(&wider, crowd(1, 0)) - 64 * MIB, 8 * 1024 + 2 * (MIB + 64 * 1024));
-        assert!(most(&wider, crowd(0, 1)) > 64 * MIB + 32 * MIB);
-        assert_eq!(most(&limits, crowd(u64::MAX, 1)), u64::MAX);
+        assert_eq!(most_memory(&wider, crowd(1, 0)) - 64 * MIB, 8 * 1024 + 2 * (MIB + 64 * 1024));
+        assert!(most_memory(&wider, crowd(0, 1)) > 64 * MIB + 32 * MIB);
+        assert_eq!(most_memory(&limits, crowd(u64::MAX, 1)), u64::MAX);
     }
 }

@@ -47,7 +47,7 @@ pub(super) use client::{Arrival, serve};
 pub(super) use fetch::{Question, fetch, visit};
 pub(super) use front::Front;
 pub(crate) use front::FrontSettings;
-pub(crate) use memory::{Crowd, most};
+pub(crate) use memory::{Crowd, most_memory};
 pub(super) use naming::{NAMED_MAX, name_of};
 pub(crate) use outcome::reason_codes;
 pub(super) use poison::{Death, SETTLED};

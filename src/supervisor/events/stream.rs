@@ -1,69 +1,42 @@
-//! The body of `GET /events`: a line for each transition, until the end or until the reader is cut.
+//! What one reader of events gets: a line for each transition, until the end or until it is cut.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 
-use hyper::body::{Body, Bytes, Frame};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Entry, More, Transition};
 
-type Next = Pin<Box<dyn Future<Output = (broadcast::Receiver<Entry>, Option<Entry>)> + Send>>;
-
-/// What one reader gets.
+/// One reader's place.
+#[derive(Debug)]
 pub struct Lines {
     greeting: Option<Entry>,
     /// None once the last line is out; the reader no longer counts then.
-    next: Option<Next>,
+    ring: Option<broadcast::Receiver<Entry>>,
 }
 
 impl Lines {
     pub(super) fn new(greeting: Entry, ring: broadcast::Receiver<Entry>) -> Self {
-        Self { greeting: Some(greeting), next: Some(Box::pin(receive(ring))) }
+        Self { greeting: Some(greeting), ring: Some(ring) }
     }
-}
 
-async fn receive(
-    mut ring: broadcast::Receiver<Entry>,
-) -> (broadcast::Receiver<Entry>, Option<Entry>) {
-    let entry = match ring.recv().await {
-        Ok(entry) => Some(entry),
-        Err(RecvError::Lagged(missed)) => Some(Entry::new(&Transition::Cut { missed })),
-        Err(RecvError::Closed) => None,
-    };
-    (ring, entry)
-}
-
-impl Body for Lines {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = |entry: &Entry| Ok(Frame::data(Bytes::copy_from_slice(entry.line.as_bytes())));
+    /// The next line, once there is one; none after the last. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Arc<str>> {
         if let Some(greeting) = self.greeting.take() {
-            return Poll::Ready(Some(frame(&greeting)));
+            return Some(greeting.line);
         }
-        let Some(next) = &mut self.next else {
-            return Poll::Ready(None);
+        let entry = match self.ring.as_mut()?.recv().await {
+            Ok(entry) => entry,
+            Err(RecvError::Lagged(missed)) => Entry::new(&Transition::Cut { missed }),
+            Err(RecvError::Closed) => {
+                self.ring = None;
+                return None;
+            }
         };
-        let (ring, entry) = ready!(next.as_mut().poll(context));
-        let more = entry.as_ref().map_or(More::Ends, |entry| entry.more);
-        self.next = match more {
-            More::Follows => Some(Box::pin(receive(ring))),
-            More::Ends => None,
-        };
-        Poll::Ready(entry.as_ref().map(frame))
-    }
-}
-
-impl fmt::Debug for Lines {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines").finish_non_exhaustive()
+        match entry.more {
+            More::Follows => {}
+            More::Ends => self.ring = None,
+        }
+        Some(entry.line)
     }
 }
