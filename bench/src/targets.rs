@@ -49,7 +49,7 @@ pub(crate) const TARGETS: [Target; 29] = [
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, Haproxy)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, HaproxyBare)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.0, HaproxyUnix)),
-    target(["hello", "keep-alive", "front memory"], Tenfold, RatioAtMost(0.5, Haproxy)),
+    target(["idle", "after 64 busy ones", "front memory"], Tenfold, RatioAtMost(0.5, Haproxy)),
     target(["hello", "close", "rate"], TenfoldConnection, RatioAtLeast(1.3, Cluster)),
     target(["hello", "close", "rate"], Tenfold, RatioAtLeast(1.0, Haproxy)),
     target(

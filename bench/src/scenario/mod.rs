@@ -37,7 +37,7 @@ pub(crate) enum Scenario {
     Crash,
     /// CPU per connection, at a rate that all can serve.
     Handover,
-    /// Memory and wake-ups while nothing happens.
+    /// Memory and wake-ups while nothing happens, of new processes in each round.
     Idle,
     /// From exec to the first answer.
     Start,
@@ -83,7 +83,7 @@ impl Scenario {
             Self::Flood => (0, 52),
             Self::Crash => (10, 13),
             Self::Handover => (10, 11),
-            Self::Idle => (40, 9),
+            Self::Idle => (0, 36),
             Self::Start => (0, 12),
             Self::Sim | Self::All => (0, 0),
         };
@@ -269,10 +269,14 @@ impl Meter {
         Self { front, workers, at_start, generator: generator_cpu(), started }
     }
 
-    /// Adds CPU per request, and memory as it is now. A peer without processes in front has no
-    /// cells for them.
+    /// Adds CPU per request, and after the last round memory as it is then. A peer without
+    /// processes in front has no cells for them.
+    ///
+    /// One life of a process is one sample of its memory, however often one looks: taken in each
+    /// round, it gave an interval much narrower than two starts differ. Those have a scenario,
+    /// [`idle`], in which each round has its own processes.
     fn finish(&self, bench: &mut Bench, place: Place<'_>, requests: u64) {
-        if !self.front.is_empty() {
+        if !self.front.is_empty() && place.round + 1 == bench.plan.rounds {
             let memory = usage(&self.front).memory_bytes;
             bench.add(place, FRONT_MEMORY, memory as f64 / 1e6);
         }
