@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 
+use support::faults::{Faults, REACTOR};
 use support::http::{self, Connection};
 use support::load::{self, Load, Manner};
 use support::pool::{demo_pool, request_pool};
@@ -110,6 +111,29 @@ fn a_request_at_work_and_an_idle_client_stay_whole() {
     assert_eq!(slow.receive().expect("the old one finishes").status, 200);
     assert_eq!(slow.get("/").expect("and moves it").status, 200);
     wait_until(PATIENCE, "the old master's end", || (!processes::is_alive(old)).then_some(()));
+}
+
+#[test]
+fn idle_clients_are_moved_though_the_kernel_is_short_of_memory() {
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let flags = ["--mode", "request", "--workers", "1", "--listen", &listen];
+    let tenfold = Tenfold::builder().subcommand("demo").args(flags).start();
+    let old = tenfold.wait_ready(1).pid;
+    let mut idle: Vec<Connection> =
+        (0..10).map(|_| Connection::open(port).expect("it listens")).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("/").expect("it serves").status, 200);
+    }
+    let reactor = processes::thread_of(old, REACTOR).expect("a master has one");
+    let notes = tenfold.dir().join("strace");
+    let faults = Faults::begin(reactor, "sendmsg", "ENOBUFS", &notes);
+    upgrade(&tenfold, 1);
+    let failed = faults.end();
+    assert!(failed > 0, "no call failed");
+    for client in &mut idle {
+        assert_eq!(client.get("/").expect("the new one serves it").status, 200);
+    }
 }
 
 #[test]

@@ -183,7 +183,7 @@ impl Reactor {
                     member.flush.notify_one();
                 }
             }
-            Err(Stuck::TooManyInFlight) => self.after(now + EXHAUSTED_PAUSE, Timer::Flush(worker)),
+            Err(Stuck::Exhausted) => self.after(now + EXHAUSTED_PAUSE, Timer::Flush(worker)),
             Err(Stuck::Broken(error)) => {
                 tracing::debug!(%worker, %error, "control channel broken");
                 // It gets nothing more. But what it said before this may be unread, or half acted

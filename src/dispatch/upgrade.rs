@@ -23,8 +23,8 @@ use crate::upgrade::{Kind, Lent, Moved};
 /// The longest message: the key of a listener on the longest path, and an address.
 const MESSAGE_MAX: usize = 4096;
 
-/// How long to wait while the kernel holds too many descriptors that nobody has received, or while
-/// there is no number left for one that we would receive.
+/// How long to wait while the kernel is short of something, or while there is no number left for a
+/// descriptor that we would receive: nothing tells when that ends.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The way for idle clients to the new master.
@@ -59,9 +59,7 @@ impl Successor {
                         Err(_) => return,
                     }
                 }
-                Err(error) if channel::is_too_many_in_flight(&error) => {
-                    tokio::time::sleep(PAUSE).await;
-                }
+                Err(error) if channel::is_exhausted(&error) => tokio::time::sleep(PAUSE).await,
                 // It has ended; the client asks again.
                 Err(_) => return,
             }
@@ -185,6 +183,7 @@ pub(super) async fn take_clients(reactor: Shared, from: OwnedFd) {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+            Err(error) if channel::is_exhausted(&error) => tokio::time::sleep(PAUSE).await,
             Err(_) => return,
         }
     }

@@ -25,8 +25,8 @@ struct Outgoing {
 pub(crate) enum Stuck {
     /// Wait until the socket is writable.
     Full,
-    /// Too many descriptors in flight for this user: no event tells when it ends, so try later.
-    TooManyInFlight,
+    /// The kernel is short of something: no event tells when that ends, so try later.
+    Exhausted,
     /// The worker is gone, or never reads.
     Broken(io::Error),
 }
@@ -94,8 +94,7 @@ impl Outbox {
                 self.bytes
             ))),
             Some(libc::EAGAIN) => Stuck::Full,
-            Some(libc::ENOBUFS | libc::ENOMEM) => Stuck::TooManyInFlight,
-            _ if channel::is_too_many_in_flight(&error) => Stuck::TooManyInFlight,
+            _ if channel::is_exhausted(&error) => Stuck::Exhausted,
             _ => Stuck::Broken(error),
         }
     }

@@ -62,7 +62,7 @@ pub fn packets() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// `WouldBlock` if the peer's buffer is full, `BrokenPipe` or `ConnectionReset` if it is gone (no
 /// SIGPIPE is raised), `InvalidInput` for a descriptor with no byte to carry it, and one for which
-/// [`is_too_many_in_flight`] is true if too many descriptors wait to be received.
+/// [`is_exhausted`] is true if the kernel is short of something.
 pub fn send(
     channel: BorrowedFd<'_>,
     bytes: &[u8],
@@ -88,13 +88,15 @@ pub fn send(
     })
 }
 
-/// Whether a send failed because the kernel holds too many descriptors that nobody has received.
+/// Whether the kernel is short of something, and the same call may succeed a little later: the peer
+/// is there, and nothing was sent or taken.
 ///
-/// ETOOMANYREFS counts per user against our soft nofile limit (root is exempt); it heals when
-/// workers read, so the caller waits as for a full buffer, but polls instead of awaiting POLLOUT.
+/// ENOBUFS and ENOMEM are memory. ETOOMANYREFS counts descriptors that nobody has received, per
+/// user against our soft nofile limit (root is exempt); it heals when workers read, so the caller
+/// waits as for a full buffer, but polls instead of awaiting POLLOUT.
 #[must_use]
-pub fn is_too_many_in_flight(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ETOOMANYREFS)
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// Reads into `buffer`, appends received descriptors (close-on-exec) to `fds`, and returns the
@@ -334,10 +336,17 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_limit_on_descriptors_in_flight_is_told_apart() {
-        let error = io::Error::from_raw_os_error(libc::ETOOMANYREFS);
-        assert!(is_too_many_in_flight(&error));
-        assert!(!is_too_many_in_flight(&io::Error::from_raw_os_error(libc::EAGAIN)));
+    fn a_kernel_that_is_short_of_something_is_told_from_a_peer_that_is_full_or_gone() {
+        for (errno, expected) in [
+            (libc::ETOOMANYREFS, true),
+            (libc::ENOBUFS, true),
+            (libc::ENOMEM, true),
+            (libc::EAGAIN, false),
+            (libc::EPIPE, false),
+            (libc::ECONNRESET, false),
+        ] {
+            assert_eq!(is_exhausted(&io::Error::from_raw_os_error(errno)), expected, "{errno}");
+        }
     }
 
     #[test]

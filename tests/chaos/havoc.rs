@@ -1,8 +1,8 @@
 //! Carries out a schedule on a running pool, and mends in the end whatever it broke.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,8 +11,9 @@ use nix::sys::signal::Signal;
 
 use super::clients::pause;
 use super::schedule::{Action, Fault, Flaw, Step, index};
+use super::support::faults::{Faults, REACTOR};
 use super::support::http::Connection;
-use super::support::{PATIENCE, Tenfold, processes, try_until};
+use super::support::{Tenfold, processes};
 
 /// What a worker keeps each time it is told to grow; two are more than `memory.soft`.
 const GROWTH_MIB: u64 = 130;
@@ -23,21 +24,12 @@ pub(crate) const DOOM: &str = "doom";
 /// In this file of the test's directory workers note which requests they were given.
 pub(crate) const SEEN: &str = "seen";
 
-/// The name of the thread that only masters have.
-pub(crate) const REACTOR: &str = "reactor";
-
 /// What is wrong now and ends later.
 enum Ailment {
     Stopped(i32),
     Doomed,
     Starved { pid: i32, limit: String },
-    Traced(Tracer),
-}
-
-/// A running strace, and where it writes.
-struct Tracer {
-    strace: Child,
-    notes: PathBuf,
+    Traced(Faults),
 }
 
 /// See the module.
@@ -174,15 +166,7 @@ impl Havoc {
                 assert!(done, "prlimit --nofile={limit} failed");
                 "descriptors again".to_owned()
             }
-            Ailment::Traced(mut tracer) => {
-                let pid = i32::try_from(tracer.strace.id()).expect("a pid is an i32");
-                processes::signal(pid, Signal::SIGTERM);
-                let ended = try_until(PATIENCE, || tracer.strace.try_wait().ok().flatten());
-                assert!(ended.is_some(), "strace did not end");
-                let notes = std::fs::read_to_string(&tracer.notes).unwrap_or_default();
-                let failed = notes.lines().filter(|line| line.contains("(INJECTED)")).count();
-                format!("{failed} calls had failed")
-            }
+            Ailment::Traced(faults) => format!("{} calls had failed", faults.end()),
         }
     }
 
@@ -266,26 +250,14 @@ impl Havoc {
         }
         let master = newest(&self.tenfold);
         let thread = match fault.thread {
-            Some(name) => thread_of(master, name).unwrap_or_else(|| panic!("no thread {name}")),
+            Some(name) => {
+                processes::thread_of(master, name).unwrap_or_else(|| panic!("no thread {name}"))
+            }
             None => master,
         };
         let notes = self.tenfold.dir().join(format!("strace.{}", self.done));
         let Fault { call, error, .. } = fault;
-        // Every other one: what is tried again comes through.
-        let inject = format!("inject={call}:error={error}:when=1+2");
-        let mut strace = Command::new("strace")
-            .args(["-p", &thread.to_string(), "-e", &format!("trace={call}"), "-e", &inject, "-o"])
-            .arg(&notes)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace is installed");
-        let mut said = std::io::BufReader::new(strace.stderr.take().expect("it is piped"));
-        let mut line = String::new();
-        std::io::BufRead::read_line(&mut said, &mut line).expect("strace says what it does");
-        assert!(line.contains("attached"), "strace cannot attach here: {line}");
-        self.ail(ms, Ailment::Traced(Tracer { strace, notes }))
+        self.ail(ms, Ailment::Traced(Faults::begin(thread, call, error, &notes)))
     }
 }
 
@@ -294,7 +266,7 @@ impl Havoc {
 fn masters(tenfold: &Tenfold) -> Vec<i32> {
     let mut all = tenfold.tree();
     all.push(tenfold.pid());
-    all.retain(|pid| processes::is_alive(*pid) && thread_of(*pid, REACTOR).is_some());
+    all.retain(|pid| processes::is_alive(*pid) && processes::thread_of(*pid, REACTOR).is_some());
     all.sort_by_key(|pid| processes::start_time(*pid));
     all
 }
@@ -302,17 +274,6 @@ fn masters(tenfold: &Tenfold) -> Vec<i32> {
 /// The master that was started last.
 pub(crate) fn newest(tenfold: &Tenfold) -> i32 {
     masters(tenfold).pop().expect("a master runs")
-}
-
-/// The id of that process's thread of that name.
-fn thread_of(pid: i32, name: &str) -> Option<i32> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
-    let found = tasks.flatten().find(|task| {
-        let comm = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        comm.trim() == name
-    });
-    let id = found?.file_name().to_string_lossy().parse();
-    Some(id.expect("threads are named by numbers"))
 }
 
 /// Whether that limit is in force now.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tenfold::policy::SplitMix64;
 
+use super::support::faults::REACTOR;
+
 /// Something that happens to a running pool. Whoever is meant by `pick` is for the moment to say:
 /// it counts through those that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +98,7 @@ pub(crate) struct Step {
 }
 
 const fn of_reactor(call: &'static str, error: &'static str) -> Fault {
-    Fault { thread: Some(super::havoc::REACTOR), call, error }
+    Fault { thread: Some(REACTOR), call, error }
 }
 
 const fn of_control(call: &'static str, error: &'static str) -> Fault {

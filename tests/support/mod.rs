@@ -11,6 +11,7 @@ mod builder;
 pub(crate) mod container;
 pub(crate) mod crowd;
 mod events;
+pub(crate) mod faults;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod native;

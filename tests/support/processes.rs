@@ -113,6 +113,17 @@ pub(crate) fn children(pid: i32) -> impl Iterator<Item = Process> {
     all().filter(move |process| process.parent == pid)
 }
 
+/// The id of the thread of `pid` that has this name.
+pub(crate) fn thread_of(pid: i32, name: &str) -> Option<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let found = tasks.flatten().find(|task| {
+        let comm = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        comm.trim() == name
+    });
+    let id = found?.file_name().to_string_lossy().parse();
+    Some(id.expect("threads are named by numbers"))
+}
+
 /// When `pid` was started, in the kernel's ticks since boot; 0 for one that has ended.
 pub(crate) fn start_time(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
