@@ -166,6 +166,8 @@ fn is_worker(pid: i32) -> bool {
 pub(crate) struct Usage {
     /// CPU time of all threads.
     pub(crate) cpu: Duration,
+    /// Of it, the first thread of each process: the one that runs the JavaScript of a Node app.
+    pub(crate) main_cpu: Duration,
     /// Resident memory; pages of files once, because processes that run the same program share
     /// them: a sum of resident sets would count a program as often as it runs.
     pub(crate) memory_bytes: u64,
@@ -186,7 +188,11 @@ pub(crate) fn usage(pids: &[i32]) -> Usage {
             let path = task.path();
             let runtime = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
             let nanos = runtime.split(' ').next().and_then(|first| first.parse().ok());
-            sum.cpu += Duration::from_nanos(nanos.unwrap_or(0));
+            let cpu = Duration::from_nanos(nanos.unwrap_or(0));
+            sum.cpu += cpu;
+            if task.file_name().to_str() == Some(&pid.to_string()) {
+                sum.main_cpu += cpu;
+            }
             let status = path.join("status");
             sum.wakeups += status_number(&status.to_string_lossy(), "voluntary_ctxt_switches:");
         }

@@ -43,20 +43,19 @@ use Goal::{AtLeast, AtMost, RatioAtLeast, RatioAtMost};
 use Peer::{Cluster, Haproxy, HaproxyBare, HaproxyUnix, Tenfold, TenfoldConnection};
 
 const GOODPUT: &str = "goodput in the flood";
+const MAIN_CPU: &str = "worker CPU, main thread";
 const USERS: &str = "users served in time, in the flood";
 
-pub(crate) const TARGETS: [Target; 29] = [
+pub(crate) const TARGETS: [Target; 30] = [
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, Haproxy)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, HaproxyBare)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.0, HaproxyUnix)),
     target(["idle", "after 64 busy ones", "front memory"], Tenfold, RatioAtMost(0.5, Haproxy)),
     target(["hello", "close", "rate"], TenfoldConnection, RatioAtLeast(1.3, Cluster)),
     target(["hello", "close", "rate"], Tenfold, RatioAtLeast(1.0, Haproxy)),
-    target(
-        ["handover", "1000 connections/s", "worker CPU"],
-        TenfoldConnection,
-        AtMost(85.0, Cluster),
-    ),
+    // The 85 µs were set beside 105 of a Node primary, both measured with 32 at a time.
+    target(["handover", "32 at a time", MAIN_CPU], TenfoldConnection, AtMost(85.0, Cluster)),
+    target(["handover", "32 at a time", MAIN_CPU], TenfoldConnection, RatioAtMost(0.8, Cluster)),
     target(
         ["handover", "1000 connections/s", "worker CPU"],
         TenfoldConnection,
@@ -141,6 +140,12 @@ impl Target {
                 "One queue, first come, first served, serves everybody in the share that capacity \
                  has of arrivals: a tenth, a sixtieth. HAProxy's is of the same kind. A queue for \
                  each client, of which the longest gives way first, would serve all users.",
+            ),
+            ("idle", "front memory") => Some(
+                "Four fifths of it are pages of files, which processes share: 5.6 MB of its own \
+                 program and 1.7 MB of the C library; the guardian beside the master adds 0.3 MB. \
+                 What only it holds is under 2 MB. A program with the C library linked into it \
+                 would win it.",
             ),
             ("memory", "worker memory") => Some(
                 "What a worker has written lies in the kernel over TCP, up to 4 MB a connection, \

@@ -1,12 +1,13 @@
-//! CPU per connection at a rate that everybody can serve: what it costs to be given a connection.
+//! CPU per connection, at a rate that everybody can serve and at the most: what being given one
+//! costs.
 
 use std::time::Duration;
 
 use super::{Bench, FAILED, Meter, failures, turn};
 use crate::load::{Stream, Travel, Work};
-use crate::peer::{App, Peer, Setup};
+use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::Place;
-use crate::wrk::Connections;
+use crate::wrk::{Connections, Run, wrk};
 
 const PEERS: [Peer; 5] =
     [Peer::TenfoldConnection, Peer::Tenfold, Peer::Cluster, Peer::ClusterShared, Peer::HaproxyUnix];
@@ -18,28 +19,51 @@ const RATE: f64 = 1000.0;
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let deployments = bench.start_all(&PEERS, SETUP).await?;
     super::hello::warm_up(bench, &deployments, "/", Connections::OneEach).await?;
-    let case = "1000 connections/s";
     for round in 0..bench.plan.rounds {
         for deployment in turn(round, &deployments) {
-            let place = Place { scenario: "handover", case, peer: deployment.peer.name(), round };
-            let stream = Stream {
-                target: deployment.address,
-                rate: RATE,
-                from: Duration::ZERO,
-                until: bench.window(Duration::from_secs(2)),
-                work: Work::Path("/".to_owned()),
-                travel: Travel::Close,
-                clients: 64,
-                net: 7,
-                timeout: Duration::from_secs(5),
-                seed: bench.seed(round),
-            };
-            let meter = Meter::start(deployment);
-            let records = crate::load::run(vec![stream]).await.remove(0);
-            meter.finish(bench, place, records.len() as u64);
-            bench.add(place, FAILED, failures(&records) as f64);
-            bench.add_lag(place, &records);
+            at_a_rate(bench, deployment, round).await;
+        }
+        for deployment in turn(round, &deployments) {
+            at_most(bench, deployment, round).await?;
         }
     }
+    Ok(())
+}
+
+/// Connections come one by one, and most find a worker asleep.
+async fn at_a_rate(bench: &mut Bench, deployment: &Deployment, round: usize) {
+    let case = "1000 connections/s";
+    let place = Place { scenario: "handover", case, peer: deployment.peer.name(), round };
+    let stream = Stream {
+        target: deployment.address,
+        rate: RATE,
+        from: Duration::ZERO,
+        until: bench.window(Duration::from_secs(2)),
+        work: Work::Path("/".to_owned()),
+        travel: Travel::Close,
+        clients: 64,
+        net: 7,
+        timeout: Duration::from_secs(5),
+        seed: bench.seed(round),
+    };
+    let meter = Meter::start(deployment);
+    let records = crate::load::run(vec![stream]).await.remove(0);
+    meter.finish(bench, place, records.len() as u64);
+    bench.add(place, FAILED, failures(&records) as f64);
+    bench.add_lag(place, &records);
+}
+
+/// As many as can be served, with a few waiting: nobody sleeps, and what can be done for several
+/// at once is.
+async fn at_most(bench: &mut Bench, deployment: &Deployment, round: usize) -> anyhow::Result<()> {
+    let case = "32 at a time";
+    let place = Place { scenario: "handover", case, peer: deployment.peer.name(), round };
+    let meter = Meter::start(deployment);
+    let how = Connections::OneEach;
+    let run = Run { address: deployment.address, path: "/", connections: 32, how, seconds: 1 };
+    let counts = wrk(run).await?;
+    meter.finish_main_cpu(bench, place, counts.requests);
+    meter.finish_cpu(bench, place, counts.requests);
+    bench.add(place, FAILED, counts.failed as f64);
     Ok(())
 }

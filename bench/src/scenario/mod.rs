@@ -35,7 +35,7 @@ pub(crate) enum Scenario {
     Flood,
     /// A worker killed every two seconds.
     Crash,
-    /// CPU per connection, at a rate that all can serve.
+    /// CPU per connection, at a rate that all can serve and at the most.
     Handover,
     /// Memory and wake-ups while nothing happens, of new processes in each round.
     Idle,
@@ -82,7 +82,7 @@ impl Scenario {
             Self::Memory => (0, 38),
             Self::Flood => (0, 52),
             Self::Crash => (10, 13),
-            Self::Handover => (10, 11),
+            Self::Handover => (10, 17),
             Self::Idle => (0, 36),
             Self::Start => (0, 12),
             Self::Sim | Self::All => (0, 0),
@@ -122,6 +122,8 @@ pub(crate) struct Bench {
 pub(crate) const FAILED: Metric = Metric::lower("failed", "requests");
 pub(crate) const FRONT_CPU: Metric = Metric::lower("front CPU", "µs/request");
 pub(crate) const WORKER_CPU: Metric = Metric::lower("worker CPU", "µs/request");
+/// Without Node's threads for its garbage and its compiler, which use what is left of the CPUs.
+const MAIN_CPU: Metric = Metric::lower("worker CPU, main thread", "µs/request");
 /// Of the bench itself, and of wrk.
 pub(crate) const GENERATOR_CPU: Metric = Metric::of_the_bench("generator CPU", "µs/request");
 pub(crate) const FRONT_MEMORY: Metric = Metric::lower("front memory", "MB");
@@ -283,12 +285,16 @@ impl Meter {
         self.finish_cpu(bench, place, requests);
     }
 
+    /// Adds what the main threads of the workers spent per request.
+    fn finish_main_cpu(&self, bench: &mut Bench, place: Place<'_>, requests: u64) {
+        let (now, before) = (usage(&self.workers).main_cpu, self.at_start.1.main_cpu);
+        bench.add(place, MAIN_CPU, each(now, before, requests));
+    }
+
     /// Adds CPU per request alone.
     fn finish_cpu(&self, bench: &mut Bench, place: Place<'_>, requests: u64) {
         let (front, workers) = (usage(&self.front), usage(&self.workers));
-        let per_request = |now: Duration, before: Duration| {
-            now.saturating_sub(before).as_secs_f64() * 1e6 / requests.max(1) as f64
-        };
+        let per_request = |now, before| each(now, before, requests);
         if !self.front.is_empty() {
             bench.add(place, FRONT_CPU, per_request(front.cpu, self.at_start.0.cpu));
         }
@@ -302,6 +308,11 @@ impl Meter {
         let now = tenfold::clock::now();
         woken as f64 / now.saturating_duration_since(self.started).as_secs_f64()
     }
+}
+
+/// Microseconds per request between two looks.
+fn each(now: Duration, before: Duration, requests: u64) -> f64 {
+    now.saturating_sub(before).as_secs_f64() * 1e6 / requests.max(1) as f64
 }
 
 /// Answers with another status than 200, and no answers.
