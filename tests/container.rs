@@ -19,6 +19,35 @@ fn serve(app: &str) -> (Container, (u16, u16)) {
     (Plan::serving(app, ports).start(), ports)
 }
 
+/// Holds tens of megabytes in small objects.
+const LARGE: &str = "
+global.held = Array.from({ length: 400000 }, (_, number) => ({ number, of: [number] }));
+require('http').createServer((request, response) => response.end('ok'))
+  .listen(process.env.APP_PORT);
+";
+
+#[test]
+fn heap_that_there_is_no_memory_for_is_refused_and_its_worker_serves_on() {
+    const MIB: u64 = 1 << 20;
+    let ports = (free_port(), free_port());
+    let address = format!("127.0.0.1:{}", ports.1);
+    let words = [BINARY, "--name", "box", "-n", "1", "--admin", &address, "--", NODE, "-e", LARGE];
+    let plan = Plan::new(words).env("APP_PORT", &ports.0.to_string());
+    let container = plan.memory(320 * MIB).start();
+    let worker = container.wait_ready(ports.1, 1).pid_of(0);
+    let (code, said) = container.exec(&[BINARY, "heap", "0"]);
+    assert_eq!(code, Some(1), "{said}");
+    // Less than the container has: the host's memory is not what counts.
+    let left = said.split(" and ").last().and_then(|rest| rest.split_once(" MiB are left;"));
+    let left: u64 = left.and_then(|(left, _)| left.parse().ok()).expect(&said);
+    assert!(left < 320, "{said}");
+    assert!(said.contains(" MiB of heap may need ") && said.contains("--force tries"), "{said}");
+    assert_eq!(http::get(ports.0, "/").expect("it serves").status, 200);
+    let status = container.wait_ready(ports.1, 1);
+    assert_eq!((status.pid_of(0), status.worker_in(0).stalled), (worker, false));
+    assert!(!container.output().contains("worker writes its heap"), "{}", container.output());
+}
+
 /// A request that is under way for `ms`.
 #[track_caller]
 fn begin_slow(container: &Container, (port, admin): (u16, u16), ms: u32) -> Connection {

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use support::container::{Container, Plan};
 use support::load::{Load, Manner};
-use support::pool::request_pool;
+use support::pool::{demo_request_pool, request_pool};
 use support::processes::{self, Counters};
-use support::{PATIENCE, Status, Tenfold, free_port, try_until, wait_until};
+use support::{Builder, PATIENCE, Status, Tenfold, free_port, try_until, wait_until};
 
 const MIB: u64 = 1 << 20;
 
@@ -55,7 +55,7 @@ const FULL: Size = Size {
     upgrades: 20,
     reloads_each: 10,
     recycles_each: 3,
-    clients: 12,
+    clients: 16,
     leak: Leak {
         memory: 1024 * MIB,
         workers: 4,
@@ -93,9 +93,19 @@ fn command<const N: usize>(tenfold: &Tenfold, words: [&str; N]) -> Counters {
 }
 
 #[test]
-fn reloads_recycles_and_upgrades_under_load_lose_no_request_and_leave_nothing() {
+fn renewals_of_node_workers_under_load_lose_no_request_and_leave_nothing() {
+    check_renewals(request_pool("http.js", WORKERS));
+}
+
+#[test]
+fn renewals_of_rust_workers_under_load_lose_no_request_and_leave_nothing() {
+    check_renewals(demo_request_pool(WORKERS));
+}
+
+/// Reloads, recycles and upgrades a pool in request mode under load.
+#[track_caller]
+fn check_renewals((builder, port): (Builder, u16)) {
     let size = size();
-    let (builder, port) = request_pool("http.js", WORKERS);
     let tenfold = builder.args(["--set", "reload.soak=50ms"]).start();
     let (before, started) = (processes::counters(ready(&tenfold).pid), Instant::now());
     let load = Load::begin(port, size.clients, Manner::Mixed);

@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use support::faults::{Faults, REACTOR};
 use support::http::{self, Connection};
 use support::load::{self, Load, Manner};
-use support::pool::{demo_pool, request_pool};
+use support::pool::{demo_pool, demo_request_pool, request_pool};
 use support::{Builder, PATIENCE, Status, Tenfold, free_port, processes, wait_until};
 
 /// Upgrades once; the status of the new master, with all its workers and the old one gone.
@@ -45,10 +45,7 @@ fn upgrades_of_node_workers_under_load_lose_no_request_and_leave_nothing_behind(
 
 #[test]
 fn upgrades_of_rust_workers_under_load_lose_no_request_and_leave_nothing_behind() {
-    let port = free_port();
-    let listen = format!("127.0.0.1:{port}");
-    let flags = ["--mode", "request", "--workers", "4", "--listen", &listen];
-    check_upgrades((Tenfold::builder().subcommand("demo").args(flags), port));
+    check_upgrades(demo_request_pool(4));
 }
 
 /// Four workers in request mode, upgraded under load.

@@ -4,8 +4,8 @@ use nix::sys::signal::Signal;
 
 use crate::support::crowd::{Crowd, Who};
 use crate::support::load::{Load, Manner};
-use crate::support::pool::{node_pool, request_pool};
-use crate::support::{Builder, PATIENCE, Status, Tenfold, free_port, http, processes};
+use crate::support::pool::{demo_request_pool, node_pool, request_pool};
+use crate::support::{Builder, PATIENCE, Status, Tenfold, http, processes};
 
 fn with_spare(builder: Builder, spare: &str) -> Builder {
     builder.args(["--set", &format!("workers.spare={spare}")])
@@ -111,10 +111,7 @@ fn deaths_one_after_the_other_cost_no_request_while_a_spare_stands_by() {
 
 #[test]
 fn reload_renews_spares_scaling_keeps_them_and_a_stop_ends_them() {
-    let port = free_port();
-    let listen = format!("127.0.0.1:{port}");
-    let flags = ["--mode", "request", "--workers", "2", "--listen", &listen];
-    let builder = Tenfold::builder().subcommand("demo").args(flags);
+    let (builder, port) = demo_request_pool(2);
     let builder = builder.args(["--set", "reload.soak=50ms"]);
     let mut tenfold = with_spare(builder, "1").start();
     wait_for(&tenfold, 2, 1);

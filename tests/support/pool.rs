@@ -40,6 +40,14 @@ pub(crate) fn demo_pool(workers: usize) -> (Builder, u16) {
     (in_connection_mode(workers).subcommand("demo").args(["--listen", &listen]), port)
 }
 
+/// The same in request mode.
+pub(crate) fn demo_request_pool(workers: usize) -> (Builder, u16) {
+    let port = free_port();
+    let (listen, workers) = (format!("127.0.0.1:{port}"), workers.to_string());
+    let flags = ["--mode", "request", "--workers", &workers, "--listen", &listen];
+    (Tenfold::builder().subcommand("demo").args(flags), port)
+}
+
 /// A builder for that many workers, without anything to run yet.
 pub(crate) fn in_connection_mode(workers: usize) -> Builder {
     Tenfold::builder().args(["--mode", "connection", "--workers", &workers.to_string()])
