@@ -22,7 +22,7 @@ use crate::config::{
 };
 use crate::supervisor::inspect::Recipient;
 use crate::supervisor::request::Slots;
-use args::{Arguments, Place, RunFlags, Subcommand};
+use args::{Arguments, Place, RunFlags, Subcommand, Tail};
 
 /// The file used where neither `-c` nor `TENFOLD_CONFIG` names one.
 const DEFAULT_FILE: &str = "tenfold.toml";
@@ -280,8 +280,8 @@ impl Reader<'_> {
                 Invocation::Requests { name, slot, format: json.into() }
             }
             Subcommand::Events { name, json } => Invocation::Events { name, style: json.into() },
-            Subcommand::Logs { name, json, follow, slot } => {
-                let wanted = LogsWanted { slot, follow, style: json.into() };
+            Subcommand::Logs { name, json, follow, lines: Tail(last), slot } => {
+                let wanted = LogsWanted { slot, last, follow, style: json.into() };
                 Invocation::Logs { name, wanted }
             }
             Subcommand::Reload { name, wait } => Invocation::Reload { name, wait: wait.into() },

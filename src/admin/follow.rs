@@ -69,6 +69,8 @@ pub async fn events(
 pub struct LogsWanted {
     /// Only of this slot; none: of all, each with its slot before it.
     pub slot: Option<u16>,
+    /// At most so many of those that are kept; none: all of them.
+    pub last: Option<u32>,
     /// Whether to go on with what the workers write from now on.
     pub follow: bool,
     /// Text as the workers wrote it, or JSON.
@@ -86,9 +88,10 @@ pub async fn logs(
     wanted: LogsWanted,
     mut print: impl FnMut(&str) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    let LogsWanted { slot, follow: follows, style } = wanted;
+    let LogsWanted { slot, last, follow: follows, style } = wanted;
     let one = slot.map_or_else(String::new, |slot| format!("&slot={slot}"));
-    let path = format!("/logs?follow={follows}{one}");
+    let last = last.map_or_else(String::new, |last| format!("&last={last}"));
+    let path = format!("/logs?follow={follows}{one}{last}");
     let outcome = follow(socket, &path, |line| {
         let printed = match style {
             EventStyle::Json => print(line),

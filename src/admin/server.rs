@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::lines::{Follow, Lines, of_events, of_workers};
 use super::{Sources, health, requests};
 use crate::config::Name;
+use crate::logs::Since;
 use crate::policy::StopKind;
 use crate::supervisor::Charge;
 use crate::supervisor::heap::{HeapRequest, HeapStatus};
@@ -370,6 +371,8 @@ async fn events(State(sources): State<Sources>) -> Result<Response, (StatusCode,
 #[derive(Debug, Deserialize)]
 struct LogsAsked {
     slot: Option<u16>,
+    /// How many lines of those that are kept; none: all of them.
+    last: Option<u32>,
     #[serde(default)]
     follow: bool,
 }
@@ -377,9 +380,10 @@ struct LogsAsked {
 /// A line of JSON for each line of a worker.
 async fn logs(
     State(sources): State<Sources>,
-    Query(LogsAsked { slot, follow }): Query<LogsAsked>,
+    Query(LogsAsked { slot, last, follow }): Query<LogsAsked>,
 ) -> Result<Response, (StatusCode, String)> {
-    let reader = sources.ask(|reply| Request::Logs(slot, reply)).await;
+    let since = last.map_or(Since::Oldest, Since::Last);
+    let reader = sources.ask(|reply| Request::Logs(slot, since, reply)).await;
     let reader = reader.map_err(wordless)?.map_err(conflict)?;
     let follow = if follow { Follow::Yes } else { Follow::No };
     Ok(stream(of_workers(reader, follow)))

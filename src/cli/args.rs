@@ -194,6 +194,17 @@ pub(super) enum Subcommand {
         /// Go on with what they write
         #[arg(short, long)]
         follow: bool,
+        /// How many of the lines that are kept, the last: a number from 0 or all
+        #[arg(
+            short = 'n',
+            long,
+            visible_alias = "tail",
+            value_name = "N",
+            value_parser = tail,
+            allow_hyphen_values = true,
+            default_value = "all"
+        )]
+        lines: Tail,
         /// Whose workers only
         #[arg(value_name = "SLOT")]
         slot: Option<u16>,
@@ -360,6 +371,24 @@ fn slots(text: &str) -> Result<Slots, String> {
         "all" => Ok(Slots::All),
         _ => text.parse().map(Slots::One).map_err(|_| format!("{text:?} is no slot; also: all")),
     }
+}
+
+/// How many lines; none: all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail(pub(super) Option<u32>);
+
+/// The N of `logs`. No master keeps as many lines as the largest number.
+fn tail(text: &str) -> Result<Tail, String> {
+    if text == "all" {
+        return Ok(Tail(None));
+    }
+    // Of `tail -n +5` people expect something else.
+    let number = text.parse::<i64>().ok().filter(|_| !text.starts_with('+'));
+    let number = number.ok_or_else(|| format!("{text:?} is not a whole number or \"all\""))?;
+    if number < 0 {
+        return Err(format!("{number} is below 0"));
+    }
+    Ok(Tail(Some(u32::try_from(number).unwrap_or(u32::MAX))))
 }
 
 /// The N of `scale`.

@@ -39,7 +39,7 @@ use crate::clock;
 use crate::policy::{Slot, WorkerId};
 pub use format::{LineStyle, OwnLines};
 use inbox::{Command, Inbox};
-pub use recent::LogReader;
+pub use recent::{LogReader, Since};
 pub use settings::{LogFormat, LogSettings, PATIENCE, WorkerOutput};
 pub use tail::LastWords;
 
@@ -176,10 +176,11 @@ impl LogHandle {
         answer
     }
 
-    /// Reads what workers wrote last and what they write, of one slot or of all; none if too many
-    /// read already. Nothing is known of workers that have our own descriptors.
-    pub fn read(&self, slot: Option<Slot>) -> Option<LogReader> {
-        LogReader::new(self.inbox.recent(), slot)
+    /// Reads what workers wrote last and what they write, of one slot or of all, beginning at
+    /// `since`; none if too many read already. Nothing is known of workers that have our own
+    /// descriptors.
+    pub fn read(&self, slot: Option<Slot>, since: Since) -> Option<LogReader> {
+        LogReader::new(self.inbox.recent(), slot, since)
     }
 
     /// Lines lost so far.

@@ -73,8 +73,17 @@ pub struct LogReader {
     slot: Option<Slot>,
     /// The next piece.
     next: u64,
-    /// How many of the lines it wants there were before that.
+    /// How many lines of its slot, or of all, it has taken, missed or left out.
     lines: u64,
+}
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// With everything that is kept.
+    Oldest,
+    /// With so many lines before the end, or all that are kept if those are fewer.
+    Last(u32),
 }
 
 impl Recent {
@@ -132,6 +141,18 @@ impl Ring {
         wanted.next().map_or_else(|| self.lines_of(slot), |kept| kept.lines_before(slot))
     }
 
+    /// The piece where the last `count` lines begin, and how many lines there were before those.
+    fn last(&self, slot: Option<Slot>, count: u32) -> (u64, u64) {
+        let lines = self.lines_of(slot).saturating_sub(count.into());
+        let wanted = self.pieces.iter().rev().filter(|kept| kept.is_of(slot));
+        // The ring may have turned over the first of them.
+        let mut begin = (self.count, lines);
+        for kept in wanted.take_while(|kept| kept.lines_before(slot) + kept.lines() > lines) {
+            begin = (kept.number, lines.max(kept.lines_before(slot)));
+        }
+        begin
+    }
+
     fn lines_of(&self, slot: Option<Slot>) -> u64 {
         match slot {
             None => self.lines.all,
@@ -156,17 +177,28 @@ impl Kept {
     fn lines(&self) -> u64 {
         self.bytes.split_inclusive(|byte| *byte == b'\n').count() as u64
     }
+
+    /// What is left of it without its first lines.
+    fn after(&self, lines: u64) -> Piece<'_> {
+        let all = self.bytes.split_inclusive(|byte| *byte == b'\n');
+        let skipped = all.zip(0..lines).map(|(line, _)| line.len()).sum::<usize>();
+        let begin = if skipped == 0 { self.begin } else { Begin::Fresh };
+        Piece { bytes: &self.bytes[skipped..], begin, end: self.end }
+    }
 }
 
 impl LogReader {
-    /// A place before everything that is kept; none if too many read already.
-    pub(super) fn new(recent: &Arc<Recent>, slot: Option<Slot>) -> Option<Self> {
+    /// A place where `since` says; none if too many read already.
+    pub(super) fn new(recent: &Arc<Recent>, slot: Option<Slot>, since: Since) -> Option<Self> {
         let mut ring = recent.lock();
         if ring.readers >= READERS_MAX {
             return None;
         }
         ring.readers += 1;
-        let (next, lines) = (ring.oldest(), ring.lines_before(slot));
+        let (next, lines) = match since {
+            Since::Oldest => (ring.oldest(), ring.lines_before(slot)),
+            Since::Last(count) => ring.last(slot, count),
+        };
         drop(ring);
         Some(Self { recent: Arc::clone(recent), slot, next, lines })
     }
@@ -192,15 +224,15 @@ impl LogReader {
         let mut out = Vec::new();
         for kept in pieces.iter().filter(|kept| kept.is_of(self.slot)) {
             let before = kept.lines_before(self.slot);
-            let missed =
-                before.saturating_sub(mem::replace(&mut self.lines, before + kept.lines()));
+            let taken = mem::replace(&mut self.lines, before + kept.lines());
+            let missed = before.saturating_sub(taken);
             if missed > 0 {
                 let mut line = String::new();
                 // Writing to a String cannot fail.
                 let _ = writeln!(line, "{{\"missed\":{missed}}}");
                 out.extend_from_slice(line.as_bytes());
             }
-            let piece = Piece { bytes: &kept.bytes, begin: kept.begin, end: kept.end };
+            let piece = kept.after(taken.saturating_sub(before));
             out.extend_from_slice(&Wrap::Json.render(kept.origin, &piece, kept.at));
         }
         (!out.is_empty()).then_some(out)
@@ -241,7 +273,7 @@ mod tests {
     }
 
     fn reader(recent: &Arc<Recent>, slot: Option<u16>) -> LogReader {
-        LogReader::new(recent, slot.map(Slot)).expect("few read")
+        LogReader::new(recent, slot.map(Slot), Since::Oldest).expect("few read")
     }
 
     /// What a reader takes now: lines as they are, and how many it missed.
@@ -275,6 +307,42 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_of_the_last_lines_gets_so_many_and_then_what_comes() {
+        let recent = Arc::new(Recent::default());
+        write(&recent, 0, "a\nb\n");
+        write(&recent, 1, "c\nd\ne\n");
+        write(&recent, 0, "f\n");
+        let last = |slot: Option<u16>, count| {
+            LogReader::new(&recent, slot.map(Slot), Since::Last(count)).expect("few read")
+        };
+        let mut none = last(None, 0);
+        for (slot, count, expected) in [
+            (None, 0, vec![]),
+            (None, 1, vec!["f"]),
+            (None, 3, vec!["d", "e", "f"]),
+            (None, 4, vec!["c", "d", "e", "f"]),
+            (None, 5, vec!["b", "c", "d", "e", "f"]),
+            (None, u32::MAX, vec!["a", "b", "c", "d", "e", "f"]),
+            (Some(0), 1, vec!["f"]),
+            (Some(0), 2, vec!["b", "f"]),
+            (Some(1), 2, vec!["d", "e"]),
+            (Some(1), 9, vec!["c", "d", "e"]),
+            (Some(2), 9, vec![]),
+        ] {
+            assert_eq!(taken(&mut last(slot, count)), expected, "{slot:?} {count}");
+        }
+        write(&recent, 1, "g\nh\n");
+        assert_eq!(taken(&mut none), ["g", "h"]);
+        let large = format!("{}\n", "x".repeat(100_000));
+        for _ in 0..20 {
+            write(&recent, 0, &large);
+        }
+        let kept = recent.lock().pieces.len();
+        assert_eq!(taken(&mut last(None, 100)).len(), kept, "more were asked for than are kept");
+        assert_eq!(taken(&mut last(Some(1), 1)), [""; 0], "it is not kept");
+    }
+
+    #[test]
     fn the_ring_is_bounded_and_who_is_overtaken_is_told_by_how_many_lines() {
         let recent = Arc::new(Recent::default());
         let (mut all, mut one) = (reader(&recent, None), reader(&recent, Some(1)));
@@ -303,9 +371,9 @@ mod tests {
     fn readers_are_bounded_and_their_places_come_free() {
         let recent = Arc::new(Recent::default());
         let mut readers: Vec<_> = (0..READERS_MAX).map(|_| reader(&recent, None)).collect();
-        assert!(LogReader::new(&recent, None).is_none());
+        assert!(LogReader::new(&recent, None, Since::Oldest).is_none());
         readers.pop();
-        assert!(LogReader::new(&recent, None).is_some());
+        assert!(LogReader::new(&recent, None, Since::Oldest).is_some());
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use super::events::What;
 use super::recycles::worker_in;
 use super::{Process, Supervisor};
 use crate::config::WorkerOutput;
-use crate::logs::LogReader;
+use crate::logs::{LogReader, Since};
 use crate::policy::WorkerId;
 use crate::sys::child::{self, Delivery};
 
@@ -45,12 +45,12 @@ impl Supervisor {
     }
 
     /// What the workers of a slot, or all, wrote last and write.
-    pub(super) fn read_logs(&self, slot: Option<u16>) -> Result<LogReader, String> {
+    pub(super) fn read_logs(&self, slot: Option<u16>, since: Since) -> Result<LogReader, String> {
         if self.parts.terms.config.logs == WorkerOutput::Inherit {
             return Err("logs = \"inherit\": workers write past tenfold".to_owned());
         }
         let slot = slot.map(|slot| self.slot(slot)).transpose()?;
-        self.parts.logs.read(slot).ok_or_else(|| "too many read logs already".to_owned())
+        self.parts.logs.read(slot, since).ok_or_else(|| "too many read logs already".to_owned())
     }
 
     pub(super) fn worker_of(&self, slot: u16) -> Result<WorkerId, String> {

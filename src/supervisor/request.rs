@@ -15,7 +15,7 @@ use super::reload::ReloadStatus;
 use super::restarts::Restarts;
 use super::stack::StackReply;
 use crate::link::orders::Fetched;
-use crate::logs::{Dropped, LogReader};
+use crate::logs::{Dropped, LogReader, Since};
 use crate::metrics::InFlight;
 use crate::policy::{Health, Slot, StopKind, Tally, WorkerId};
 
@@ -61,7 +61,7 @@ pub(crate) enum Request {
     /// Every transition from now on; none if too many read already.
     Events(oneshot::Sender<Option<Lines>>),
     /// What the workers of a slot, or all, wrote and write; or why nobody knows.
-    Logs(Option<u16>, oneshot::Sender<Result<LogReader, String>>),
+    Logs(Option<u16>, Since, oneshot::Sender<Result<LogReader, String>>),
     /// Every ready worker's own metrics; answered once the reactor has been asked.
     FetchApp(Arc<str>, oneshot::Sender<Vec<AppAsked>>),
 }

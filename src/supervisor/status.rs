@@ -46,7 +46,7 @@ impl Supervisor {
             Request::Requests(reply) => drop(reply.send(self.ask_for_requests())),
             Request::Facts(reply) => drop(reply.send(self.facts(clock::now()))),
             Request::Events(reply) => drop(reply.send(self.subscribe())),
-            Request::Logs(slot, reply) => drop(reply.send(self.read_logs(slot))),
+            Request::Logs(slot, since, reply) => drop(reply.send(self.read_logs(slot, since))),
             Request::FetchApp(path, reply) => drop(reply.send(self.ask_apps(&path))),
         }
     }

@@ -122,6 +122,20 @@ fn control_commands_read_no_configuration() {
     assert!(host.error("tenfold scale 0").contains("0 is below 1"));
     assert!(host.error("tenfold scale -1").contains("-1 is below 1"));
     assert!(host.error("tenfold scale 257").contains("257 is above 256"));
+    for (line, last) in [
+        ("tenfold logs", None),
+        ("tenfold logs -n all", None),
+        ("tenfold logs -n 20 3", Some(20)),
+        ("tenfold logs --tail=0 -f", Some(0)),
+        ("tenfold logs --lines 99999999999", Some(u32::MAX)),
+    ] {
+        match invocation(line) {
+            Invocation::Logs { wanted, .. } => assert_eq!(wanted.last, last, "{line}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(host.error("tenfold logs -n -5").contains("-5 is below 0"));
+    assert!(host.error("tenfold logs -n +5").contains("\"+5\" is not a whole number or \"all\""));
 }
 
 #[test]

@@ -59,8 +59,16 @@ fn logs_show_what_was_written_last_of_all_or_of_one_slot() {
     let lines: Vec<serde_json::Value> =
         json.lines().map(|line| serde_json::from_str(line).expect("it is JSON")).collect();
     assert!(lines.iter().any(|it| it["stream"] == "stderr" && it["line"] == "also one"), "{json}");
+    assert_eq!(logs(&tenfold, &["-n", "1", &asked]), last_line(&logs(&tenfold, &[&asked])));
+    assert_eq!(logs(&tenfold, &["--tail=0"]), "");
+    assert_eq!(logs(&tenfold, &["--lines", "9999999999999"]), logs(&tenfold, &["-n", "all"]));
     let refused = tenfold.cli(["logs", "2"]);
     assert!(refused.stderr.contains("there is no slot 2, only 0 to 1"), "{refused:?}");
+}
+
+fn last_line(text: &str) -> String {
+    let last = text.lines().last().expect("there is one");
+    format!("{last}\n")
 }
 
 #[test]
@@ -82,6 +90,30 @@ fn followed_logs_go_on_over_the_death_of_a_worker_until_the_master_ends() {
     tenfold.signal(Signal::SIGTERM);
     assert_eq!(tenfold.wait_exit(PATIENCE).code(), Some(0));
     assert_eq!(follower.wait().expect("it is our child").code(), Some(0));
+}
+
+#[test]
+fn followed_logs_begin_with_as_many_lines_as_were_asked_for() {
+    let (builder, port) = talkative(1);
+    let tenfold = builder.start();
+    tenfold.wait_ready(1);
+    let mut follower = tenfold.spawn_cli(["logs", "-f", "-n", "0"]);
+    let mut lines = BufReader::new(follower.stdout.take().expect("it is piped")).lines();
+    // Asks until the follower is there: what was written before it came it must not show.
+    let mut words = 0;
+    let (sender, first) = std::sync::mpsc::sync_channel(1);
+    let reading = std::thread::spawn(move || {
+        let _ = sender.send(lines.next().expect("one line").expect("it is UTF-8"));
+    });
+    let first = wait_until(PATIENCE, "the first line", || {
+        words += 1;
+        assert_eq!(http::get(port, &format!("/{words}")).expect("it serves").status, 200);
+        first.try_recv().ok()
+    });
+    reading.join().expect("it does not panic");
+    assert!(!first.contains("hello"), "{first}");
+    follower.kill().expect("it is our child");
+    follower.wait().expect("it is our child");
 }
 
 #[test]
