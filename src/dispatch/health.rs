@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Reactor;
 use super::request::{NAMED_MAX, name_of};
-use crate::link::orders::{Clients, Forsaken, HeapOrder};
+use crate::link::orders::{Clients, Evidence, Forsaken, HeapOrder, Report};
 use crate::policy::{Stalled, WorkerId};
 
 impl Reactor {
@@ -24,18 +24,19 @@ impl Reactor {
     }
 
     /// Tells what a silent worker holds, and lets those go who have nothing of an answer yet.
-    pub(super) fn forsake(&mut self, now: Instant, forsaken: &Forsaken) {
+    pub(super) fn forsake(&mut self, now: Instant, forsaken: Forsaken) {
         let Forsaken { worker, slot, silent, main_thread, stack, clients } = forsaken;
-        let oldest = self.oldest_of(now, *worker);
+        let oldest = self.oldest_of(now, worker);
         let silent_s = silent.as_secs_f64();
         let let_go = match clients {
-            Clients::LetGo => self.front.forsake(*worker),
+            Clients::LetGo => self.front.forsake(worker),
             Clients::Keep => 0,
         };
         tracing::warn!(
             %worker, %slot, silent_s, main_thread, stack, oldest, let_go,
             "worker gives no sign of life"
         );
+        self.report(Report::Forsook { worker, evidence: Evidence { oldest, stack } });
     }
 
     /// `3 requests: 12.1 s GET /p/1; 9.0 s POST /cart`: the one that it hangs on is among the

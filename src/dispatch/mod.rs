@@ -384,7 +384,7 @@ impl Reactor {
             Order::StopAccepting { until } => self.stop_accepting(now, until),
             Order::SetStalled { worker, stalled } => self.set_stalled(now, worker, stalled),
             Order::WriteHeap(order) => self.write_heap(now, &order),
-            Order::Forsake(forsaken) => self.forsake(now, &forsaken),
+            Order::Forsake(forsaken) => self.forsake(now, forsaken),
             Order::FetchApp { worker, path, accepts, reply } => {
                 self.fetch_app(worker, path, accepts, reply);
             }

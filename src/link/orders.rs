@@ -108,6 +108,15 @@ pub(crate) struct Forsaken {
     pub(crate) clients: Clients,
 }
 
+/// What a silent worker was at.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    /// `3 requests: 12.1 s GET /p/1; 9.0 s POST /cart`, a few of them.
+    pub(crate) oldest: String,
+    /// Where its JavaScript was, if that is known.
+    pub(crate) stack: Option<String>,
+}
+
 /// A heap that is to be written.
 #[derive(Debug)]
 pub(crate) struct HeapOrder {
@@ -233,6 +242,8 @@ pub(crate) enum Report {
     Bypassed { worker: WorkerId, why: String, place: Option<String> },
     /// The preload failed at something; the app runs on.
     Faulted { worker: WorkerId, error: String },
+    /// [`Order::Forsake`] is carried out.
+    Forsook { worker: WorkerId, evidence: Evidence },
     /// Its heap is written, so many bytes; or why not.
     WroteHeap { worker: WorkerId, outcome: Result<u64, String> },
     /// A listener accepts.

@@ -154,6 +154,7 @@ impl Supervisor {
             started,
             load: Arc::clone(&load),
             stack: StackSource::new(stack),
+            evidence: None,
             page_beats: PageBeats::Yes,
             heard: Arc::clone(&heard),
             past: Past::NeverReady,

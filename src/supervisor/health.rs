@@ -23,6 +23,9 @@ const REACTOR_LATE: Duration = Duration::from_secs(2);
 /// One WATCHDOG=1 may be all that a worker ever says; two are a heartbeat.
 const WATCHDOG_BEATS: u64 = 2;
 
+/// The most of a stack that an event tells, in characters: its innermost frames, some forty.
+const STACK_MAX: usize = 4000;
+
 /// What control knows of its workers' health.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -151,6 +154,9 @@ impl Supervisor {
 
     /// Gives work to a worker that was stalled, unless it writes its heap.
     fn bring_back(&mut self, worker: WorkerId) {
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.evidence = None;
+        }
         if !self.wants_heap_of(worker) {
             self.order(Order::SetStalled { worker, stalled: Stalled::No });
         }
@@ -171,7 +177,7 @@ impl Supervisor {
     }
 
     fn hangs(&mut self, worker: WorkerId, silent: Duration) {
-        let Some(process) = self.processes.get(&worker) else {
+        let Some(process) = self.processes.get_mut(&worker) else {
             return;
         };
         let (slot, silent_s) = (process.slot, silent.as_secs_f64());
@@ -183,7 +189,12 @@ impl Supervisor {
         }
         let main_thread = main_thread.map_or_else(String::new, |thread| thread.to_string());
         let silent_ms = millis(silent);
-        self.announce_worker(worker, What::WorkerHung { silent_ms, main_thread });
+        // Its clients may have gone since: what it held then is what it hangs on.
+        let evidence = process.evidence.take();
+        let (oldest, stack) = evidence.map(|it| (it.oldest, it.stack)).unzip();
+        let stack = stack.flatten().map(|stack| stack.chars().take(STACK_MAX).collect());
+        let what = What::WorkerHung { silent_ms, main_thread, oldest, stack };
+        self.announce_worker(worker, what);
         self.on(Event::Condemn { worker, cause: Cause::Hung });
     }
 

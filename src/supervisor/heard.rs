@@ -41,6 +41,11 @@ impl Supervisor {
                 }
                 tracing::warn!(%worker, %error, "the Node preload failed; the app runs without it");
             }
+            Report::Forsook { worker, evidence } => {
+                if let Some(process) = self.processes.get_mut(&worker) {
+                    process.evidence = Some(evidence);
+                }
+            }
             Report::WroteHeap { worker, outcome } => self.heap_ended(worker, outcome),
             Report::Opened(listener) => {
                 let (address, url) = (listener.address.clone(), listener.url.clone());

@@ -42,7 +42,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::{self, Pulse};
-use crate::link::orders::{OpenListener, Order, Report};
+use crate::link::orders::{Evidence, OpenListener, Order, Report};
 use crate::logs::LogHandle;
 use crate::metrics::Reader;
 use crate::policy::{
@@ -209,6 +209,8 @@ struct Process {
     started: Instant,
     load: Arc<LoadPage>,
     stack: StackSource,
+    /// What it was at while it gave no sign of life, if that lasts.
+    evidence: Option<Evidence>,
     page_beats: PageBeats,
     /// Beats with its `ready` and `load` messages.
     heard: Arc<Pulse>,

@@ -201,9 +201,17 @@ fn the_evidence_on_a_worker_that_hangs_has_its_javascript() {
     let times = ["--set", "workers.stall=2s", "--set", "workers.hang=8s"];
     let tenfold = builder.args(INSPECT).args(times).start();
     tenfold.wait_ready(2);
+    let events = tenfold.events();
     let blocked = block(port, 600_000);
     let line = tenfold.wait_for_line(PATIENCE, |line| line.contains("no sign of life"));
     assert!(line.contains("\"stack\":\"") && line.contains("apps/block.js:"), "{line}");
     tenfold.wait_for_line(PATIENCE, |line| line.contains("worker hangs; killing it"));
+    // Its client has been let go by then.
+    let event = events.wait("worker_hung", |_| true);
+    let told = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+    assert!(told("main_thread").contains("busy in its own code"), "{event}");
+    assert!(told("oldest").starts_with("1 requests: "), "{event}");
+    assert!(told("oldest").ends_with(" GET /block"), "{event}");
+    assert!(told("stack").contains("apps/block.js:"), "{event}");
     drop(blocked);
 }

@@ -80,7 +80,7 @@ impl What {
                 let silent_s = seconds(*silent_ms);
                 tracing::info!(worker, slot, silent_s, "worker is alive again");
             }
-            Self::WorkerHung { silent_ms, main_thread } => {
+            Self::WorkerHung { silent_ms, main_thread, .. } => {
                 let silent_s = seconds(*silent_ms);
                 tracing::error!(worker, slot, silent_s, main_thread, "worker hangs; killing it");
             }

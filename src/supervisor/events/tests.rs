@@ -30,7 +30,7 @@ fn samples() -> Vec<Transition> {
         What::WorkerUnready,
         What::WorkerStalled { alone: false },
         What::WorkerRecovered { silent_ms: 0 },
-        What::WorkerHung { silent_ms: 0, main_thread: text() },
+        What::WorkerHung { silent_ms: 0, main_thread: text(), oldest: None, stack: None },
         What::WorkerEjected { for_ms: 0 },
         What::WorkerReadmitted,
         What::WorkerReplacing { why: text(), first: "start" },

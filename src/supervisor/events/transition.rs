@@ -169,6 +169,8 @@ pub enum What {
     WorkerHung {
         silent_ms: u64,
         main_thread: String,
+        oldest: Option<String>,
+        stack: Option<String>,
     },
     WorkerEjected {
         for_ms: u64,
@@ -263,7 +265,11 @@ pub const EVENTS: [(&str, &str, &str); 43] = [
     ("worker_unready", "", "Its process lives, but serves no more"),
     ("worker_stalled", "alone", "No heartbeat: it gets nothing new, unless it is alone"),
     ("worker_recovered", "silent_ms", "Its heartbeat is back"),
-    ("worker_hung", "silent_ms, main_thread", "No heartbeat for `workers.hang`; killed"),
+    (
+        "worker_hung",
+        "silent_ms, main_thread, oldest, stack",
+        "No heartbeat for `workers.hang`; killed. What it was at",
+    ),
     ("worker_ejected", "for_ms", "It fails request after request: it gets none for so long"),
     ("worker_readmitted", "", "It gets requests again"),
     (
