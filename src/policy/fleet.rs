@@ -213,6 +213,11 @@ impl Fleet {
                     worker.unready(until);
                 }
             }
+            Event::Stalled { worker, stalled } => {
+                if let Some(worker) = self.workers.get_mut(&worker).filter(|it| it.is_ready()) {
+                    worker.stalled = stalled;
+                }
+            }
             Event::Leaves { worker } => self.leaves(now, worker),
             Event::Drained { worker } => self.drained(now, worker),
             Event::Exited { worker, exit } => self.ended(now, worker, Cause::Exited(exit)),

@@ -136,9 +136,9 @@ impl Supervisor {
         match finding {
             Finding::Stalled { worker } => {
                 self.health.stalls += 1;
-                let alone = self.parts.fleet.count() == 1;
+                let alone = !self.has_others(worker);
                 self.announce_worker(worker, What::WorkerStalled { alone });
-                self.order(Order::SetStalled { worker, stalled: Stalled::Yes });
+                self.set_stalled(worker, Stalled::Yes);
             }
             Finding::Recovered { worker, silent } => {
                 let silent_ms = millis(silent);
@@ -158,8 +158,26 @@ impl Supervisor {
             process.evidence = None;
         }
         if !self.wants_heap_of(worker) {
-            self.order(Order::SetStalled { worker, stalled: Stalled::No });
+            self.set_stalled(worker, Stalled::No);
         }
+    }
+
+    /// Has a worker get nothing, and a spare do its work if there is one; or takes that back.
+    pub(super) fn set_stalled(&mut self, worker: WorkerId, stalled: Stalled) {
+        // An end of its own is told to the fleet apart.
+        if !self.processes.contains_key(&worker) {
+            return;
+        }
+        // Who takes over comes first: or a pool of one would be without anybody in order.
+        self.on(Event::Stalled { worker, stalled });
+        self.order(Order::SetStalled { worker, stalled });
+    }
+
+    /// Whether anybody else is ready, be it a spare.
+    fn has_others(&self, worker: WorkerId) -> bool {
+        let is_ready = |live: &LiveWorker| matches!(live.state, WorkerLife::Ready { .. });
+        let mut others = self.parts.fleet.workers().filter(|live| live.worker != worker);
+        self.parts.fleet.count() > 1 || others.any(|live| is_ready(&live))
     }
 
     /// Gathers evidence; the reactor adds what the worker holds, and tells.

@@ -163,7 +163,7 @@ impl Supervisor {
         let (slot, room, now) = (Slot(request.slot), request.room, clock::now());
         let file = path.display();
         tracing::info!(%worker, %slot, %file, "worker writes its heap, as asked; it gets no work");
-        self.order(Order::SetStalled { worker, stalled: Stalled::Yes });
+        self.set_stalled(worker, Stalled::Yes);
         let step = Step::Finishing { until: now + FINISH_MAX };
         self.heap = Some(HeapWish { worker, slot, path, room, step, due: now, reply });
         self.check_heap(now);
@@ -273,7 +273,7 @@ impl Supervisor {
         };
         // One that is silent still stays out for that.
         if !self.health.is_stalled(worker) {
-            self.order(Order::SetStalled { worker, stalled: Stalled::No });
+            self.set_stalled(worker, Stalled::No);
         }
         let HeapWish { slot, path, reply, .. } = wish;
         let outcome = match outcome {

@@ -91,6 +91,57 @@ fn spare_takes_over_whole_connections() {
     check_takeover(&with_spare(builder, "1").start(), port);
 }
 
+/// Far above the second between two heartbeats, so that a busy machine makes nobody stall.
+const STALL: &str = "workers.stall=4s";
+
+/// Stops the only worker that serves; its spare serves before it goes on, or is ended.
+#[track_caller]
+fn stall(tenfold: &Tenfold, port: u16) -> i32 {
+    let victim = wait_for(tenfold, 1, 1).pid_of(0);
+    processes::signal(victim, Signal::SIGSTOP);
+    let status = tenfold.wait_status(PATIENCE, "the spare at work", |status| {
+        status.worker_in(1).state == "ready" && status.worker_in(0).stalled
+    });
+    assert_eq!((status.pid_of(0), &*status.worker_in(0).state), (victim, "spare"));
+    assert_eq!(ask(port).slot, Some(1));
+    victim
+}
+
+#[test]
+fn worker_that_stalls_is_relieved_by_the_spare_and_stands_by_once_it_goes_on() {
+    let (builder, port) = request_pool("gated.js", 1);
+    // Nobody is ended for its silence: the test may be slower than that.
+    let builder = builder.args(["--set", STALL, "--set", "workers.hang=10m"]);
+    let tenfold = with_spare(builder, "1").start();
+    let victim = stall(&tenfold, port);
+    for _ in 0..10 {
+        assert_eq!(ask(port).slot, Some(1), "a stalled worker was asked");
+    }
+    processes::signal(victim, Signal::SIGCONT);
+    let status = tenfold.wait_status(PATIENCE, "the recovery", |status| {
+        !status.worker_in(0).stalled && status.total("spares") == 1
+    });
+    let states = [0, 1].map(|slot| &*status.worker_in(slot).state);
+    assert_eq!((states, status.pid_of(0)), (["spare", "ready"], victim));
+    assert_eq!((status.total("takeovers"), status.total("restarts")), (1, 0), "{status:?}");
+    assert_eq!(status.total("panics"), 0, "somebody in order was there all the time");
+    assert_eq!(ask(port).slot, Some(1));
+}
+
+#[test]
+fn worker_that_is_relieved_and_never_goes_on_is_replaced_by_a_spare() {
+    let (builder, port) = request_pool("gated.js", 1);
+    let builder = builder.args(["--set", STALL, "--set", "workers.hang=8s"]);
+    let tenfold = with_spare(builder, "1").start();
+    let victim = stall(&tenfold, port);
+    let status = tenfold.wait_status(PATIENCE, "the next spare", |status| {
+        let worker = status.worker_in(0);
+        worker.state == "spare" && worker.pid != Some(victim) && !worker.stalled
+    });
+    assert_eq!((status.total("takeovers"), status.total("restarts")), (1, 1), "{status:?}");
+    assert_eq!(ask(port).slot, Some(1));
+}
+
 #[test]
 fn deaths_one_after_the_other_cost_no_request_while_a_spare_stands_by() {
     let (builder, port) = request_pool("gated.js", 1);

@@ -4,14 +4,17 @@
 //! A spare has a slot like any other worker; only the slot's duty differs, and to take over is to
 //! exchange duties. So numbers never change hands (a process has been told its own and cannot be
 //! told another), the slot that failed starts its next worker as the spare, and backoff, storms,
-//! replacements, reloads and stops need not know of any of this. Invariant after every event while
-//! the pool is up: where a slot that is to serve has no ready worker, no spare has one.
+//! replacements, reloads and stops need not know of any of this.
+//! Invariant after every event while the pool is up: no spare could serve better than one that is
+//! to, of which a ready worker can more than none, and one in order more than one that is stalled.
+//! Nobody starts or ends for a stall, and nobody hands back what it took over: one that stalls, or
+//! goes on, brings one exchange at most, however many do at once.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::slot::{Place, PlaceState};
-use super::worker::Worker;
+use super::worker::{Fitness, Worker};
 use super::{Action, Fleet, MAX_WORKERS, Note, Spares};
 use crate::policy::time::after;
 use crate::policy::{Duty, Slot, WorkerId};
@@ -83,9 +86,9 @@ impl Fleet {
     fn turn(&mut self, duty: Duty) -> bool {
         let others = (0..).map(Slot).zip(&self.places).filter(|(_, place)| place.duty != duty);
         let chosen = match duty {
-            Duty::Serve => others.min_by_key(|(slot, place)| (!self.serves(place), *slot)),
+            Duty::Serve => others.min_by_key(|(slot, it)| (Reverse(self.fitness(it)), *slot)),
             Duty::Spare => others.min_by_key(|(slot, place)| {
-                (self.is_on_trial(*slot), self.serves(place), Reverse(*slot))
+                (self.is_on_trial(*slot), self.fitness(place), Reverse(*slot))
             }),
         };
         let chosen = chosen.map(|(slot, _)| slot);
@@ -95,7 +98,7 @@ impl Fleet {
         chosen.is_some()
     }
 
-    /// Has ready spares serve in place of slots that have no ready worker, for whatever reason.
+    /// Has spares serve in place of whoever could less well, for whatever reason.
     fn take_over(&mut self) {
         while let Some((vacated, slot, worker)) = self.next_exchange() {
             self.places[usize::from(vacated.0)].duty = Duty::Spare;
@@ -104,21 +107,27 @@ impl Fleet {
         }
     }
 
+    /// The slot that can serve least of those that are to, and who could better.
     fn next_exchange(&self) -> Option<(Slot, Slot, WorkerId)> {
         let slots = |duty: Duty| {
-            (0..).map(Slot).zip(&self.places).filter(move |(_, place)| place.duty == duty)
+            let places = (0..).map(Slot).zip(&self.places);
+            places.filter(move |(_, place)| place.duty == duty)
         };
-        let (vacated, _) = slots(Duty::Serve).find(|(_, place)| !self.serves(place))?;
-        let mut spares = slots(Duty::Spare);
-        spares.find_map(|(slot, place)| Some((vacated, slot, self.ready_worker(place)?)))
+        let fitness = |(slot, place): &(Slot, &Place)| (self.fitness(place), *slot);
+        let (least, vacated) = slots(Duty::Serve).map(|it| fitness(&it)).min()?;
+        let best = |(slot, place): &(Slot, &Place)| (Reverse(self.fitness(place)), *slot);
+        let (slot, place) = slots(Duty::Spare).min_by_key(best)?;
+        let worker = self.fittest(place).filter(|worker| worker.fitness() > least)?;
+        Some((vacated, slot, worker.id))
     }
 
-    /// Whether a ready worker that nobody has sent away is in it, be it a canary.
-    fn serves(&self, place: &Place) -> bool {
-        self.ready_worker(place).is_some()
+    /// What is in it, be it a canary.
+    fn fitness(&self, place: &Place) -> Fitness {
+        self.fittest(place).map_or(Fitness::Unready, Worker::fitness)
     }
 
-    fn ready_worker(&self, place: &Place) -> Option<WorkerId> {
+    /// Who could serve best of its worker and the successor, unless that worker was sent away.
+    fn fittest(&self, place: &Place) -> Option<&Worker> {
         let current = match place.state {
             PlaceState::Running(worker) => Some(worker),
             PlaceState::Waiting { .. }
@@ -126,8 +135,9 @@ impl Fleet {
             | PlaceState::Leaving { .. }
             | PlaceState::Drained => None,
         };
-        let is_ready = |id: &WorkerId| self.workers.get(id).is_some_and(Worker::is_ready);
-        current.into_iter().chain(place.successor()).find(is_ready)
+        let both = current.into_iter().chain(place.successor());
+        // The first of two that could equally: the worker before its successor.
+        both.filter_map(|id| self.workers.get(&id)).min_by_key(|it| Reverse(it.fitness()))
     }
 
     /// Tells workers whose slot has another duty now.

@@ -7,7 +7,7 @@ use super::storm::Turn;
 use super::worker::{Record, Worker};
 use super::{Action, Cause, Failure, Fleet, Note, Stage, WorkerExit, WorkerLife};
 use crate::policy::time::after;
-use crate::policy::{Duty, Generation, Slot, WorkerId};
+use crate::policy::{Duty, Generation, Slot, Stalled, WorkerId};
 
 impl Fleet {
     /// Takes note that a wanted worker is gone, and says when its slot starts again.
@@ -159,6 +159,7 @@ impl Fleet {
             generation,
             duty: self.places[usize::from(slot.0)].duty,
             life: WorkerLife::Starting { until: after(now, settings.start_timeout) },
+            stalled: Stalled::No,
             started: now,
             record: Record::NeverReady,
             extended: None,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::FleetSettings;
-use crate::policy::{Duty, Generation, Slot, WorkerId};
+use crate::policy::{Duty, Generation, Slot, Stalled, WorkerId};
 
 /// What happened. Events about workers that are gone, or out of order, are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub enum Event {
     Extend { worker: WorkerId, by: Duration },
     /// The worker (a wrapper) lives, but what served in it is gone; it may become ready again.
     Unready { worker: WorkerId },
+    /// The worker is to get nothing new for now, or may have work again. It is alive: what becomes
+    /// of it is not decided by this.
+    Stalled { worker: WorkerId, stalled: Stalled },
     /// The worker says that it is on its way out; it drains, and gets its TERM when it has. Its end
     /// is a crash like any other, unless it was sent away.
     Leaves { worker: WorkerId },

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Cause, LiveWorker, Note, WorkerLife};
 use crate::policy::time::after;
-use crate::policy::{Duty, Generation, Slot, WorkerId};
+use crate::policy::{Duty, Generation, Slot, Stalled, WorkerId};
 
 /// The longest start that a worker can ask for, from its beginning; the most that
 /// `workers.start_timeout` can be.
@@ -18,6 +18,8 @@ pub(super) struct Worker {
     /// As it was last told, or started.
     pub(super) duty: Duty,
     pub(super) life: WorkerLife,
+    /// Whether it is ready and cannot take work now; nobody else is stalled.
+    pub(super) stalled: Stalled,
     pub(super) started: Instant,
     /// What it said about itself so far.
     pub(super) record: Record,
@@ -32,6 +34,15 @@ pub(super) struct Worker {
 pub(super) enum Record {
     NeverReady,
     WasReady,
+}
+
+/// How well somebody could serve now, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fitness {
+    Unready,
+    /// It is ready, and does not go on now.
+    Stalled,
+    InOrder,
 }
 
 impl Worker {
@@ -49,6 +60,21 @@ impl Worker {
 
     pub(super) fn is_ready(&self) -> bool {
         matches!(self.life, WorkerLife::Ready { .. })
+    }
+
+    /// What its slot has in it.
+    pub(super) fn fitness(&self) -> Fitness {
+        match (self.life, self.stalled) {
+            (WorkerLife::Ready { .. }, Stalled::No) => Fitness::InOrder,
+            (WorkerLife::Ready { .. }, Stalled::Yes) => Fitness::Stalled,
+            (
+                WorkerLife::Starting { .. }
+                | WorkerLife::Draining { .. }
+                | WorkerLife::Stopping { .. }
+                | WorkerLife::Killed { .. },
+                _,
+            ) => Fitness::Unready,
+        }
     }
 
     /// Whether nobody has sent it away.
@@ -95,6 +121,7 @@ impl Worker {
     pub(super) fn unready(&mut self, until: Instant) {
         if self.is_ready() {
             self.life = WorkerLife::Starting { until };
+            self.stalled = Stalled::No;
         }
     }
 

@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use super::super::*;
 use super::world::{Existence, World};
-use crate::policy::Generation;
+use crate::policy::{Generation, Stalled};
 
 /// Every event that can happen in this world now, and some that come late.
 fn possible(world: &World) -> Vec<Event> {
@@ -32,6 +32,13 @@ fn possible(world: &World) -> Vec<Event> {
                 } else {
                     Event::Ready { worker }
                 });
+                let stalled = match process.stalled {
+                    Stalled::Yes => Stalled::No,
+                    Stalled::No => Stalled::Yes,
+                };
+                // Only spares care.
+                let matters = settings.spares != Spares::Fixed(0);
+                events.extend(matters.then_some(Event::Stalled { worker, stalled }));
                 events.push(Event::Drained { worker });
                 events.push(Event::Condemn { worker, cause: Cause::Hung });
                 let replace = |handover| Event::Replace { worker, why: Why::RedLine, handover };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::*;
 use super::world::{Existence, World};
 use crate::policy::testing::for_each_seed;
-use crate::policy::{Backoff, Generation, SplitMix64};
+use crate::policy::{Backoff, Generation, SplitMix64, Stalled};
 
 #[test]
 fn every_invariant_holds_after_every_event() {
@@ -78,7 +78,7 @@ fn step(world: &mut World, random: &mut SplitMix64) {
             };
             match process.exists {
                 Existence::Asked => worker_event(worker, random.below(12).saturating_sub(10)),
-                Existence::Yes => worker_event(worker, 2 + random.below(24)),
+                Existence::Yes => worker_event(worker, 2 + random.below(26)),
             }
         }
     };
@@ -120,6 +120,8 @@ fn worker_event(worker: WorkerId, choice: u64) -> Event {
         17 => Event::Leaves { worker },
         16 => Event::Probed { worker, verdict: Verdict::Failed },
         12 | 13 => Event::Replace { worker, why: Why::MaxAge, handover: Handover::StartFirst },
+        18 | 19 => Event::Stalled { worker, stalled: Stalled::Yes },
+        20 => Event::Stalled { worker, stalled: Stalled::No },
         _ => Event::Ready { worker },
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::super::*;
 use super::behaviours::{Row, check, code, drained, pool, ready, signal};
-use crate::policy::{Duty, Generation};
+use crate::policy::{Duty, Generation, Stalled};
 
 use Event::{Begin, ScaleTo, Stop, Tick};
 
@@ -53,6 +53,68 @@ fn hung_worker_is_relieved_before_it_is_dead() {
             "abort:1 [took-over:2<0] assign:3",
         ),
         (11, signal(1, 6), "[restart:0 now 1 hung] spawn:4@0"),
+    ]);
+}
+
+fn stalled(worker: u64) -> Event {
+    Event::Stalled { worker: WorkerId(worker), stalled: Stalled::Yes }
+}
+
+fn recovered(worker: u64) -> Event {
+    Event::Stalled { worker: WorkerId(worker), stalled: Stalled::No }
+}
+
+#[test]
+fn stalled_worker_is_relieved_at_once_and_stands_by_when_it_goes_on() {
+    check_up(&[
+        (10, stalled(1), "[took-over:2<0] assign:1 assign:3"),
+        (20, recovered(1), ""),
+        (30, stalled(2), "[took-over:0<1] assign:1 assign:2"),
+    ]);
+}
+
+#[test]
+fn stalled_worker_that_is_relieved_and_ends_has_the_next_spare_started() {
+    let hung = Event::Condemn { worker: WorkerId(1), cause: Cause::Hung };
+    check_up(&[
+        (10, stalled(1), "[took-over:2<0] assign:1 assign:3"),
+        (20, hung, "abort:1"),
+        (21, signal(1, 6), "[restart:0 now 1 hung] spawn:4@0"),
+        (30, ready(4), ""),
+    ]);
+}
+
+#[test]
+fn stall_of_all_starts_and_ends_nobody_and_exchanges_as_many_as_stand_by() {
+    check_up(&[
+        (10, stalled(1), "[took-over:2<0] assign:1 assign:3"),
+        (11, stalled(2), ""),
+        (12, stalled(3), ""),
+        // Whoever goes on first is of use at once, and no more is exchanged after that.
+        (20, recovered(1), "[took-over:0<1] assign:1 assign:2"),
+        (21, recovered(2), "[took-over:1<2] assign:2 assign:3"),
+        (22, recovered(3), ""),
+    ]);
+}
+
+#[test]
+fn spare_that_is_stalled_relieves_nobody_but_who_is_gone() {
+    check_up(&[
+        (10, stalled(3), ""),
+        (11, stalled(1), ""),
+        (12, signal(2, 9), "[restart:1 now 1 signal 9] [took-over:2<1] assign:3 spawn:4@1"),
+        (20, ready(4), "[took-over:1<0] assign:1 assign:4"),
+    ]);
+}
+
+#[test]
+fn wrapper_whose_child_is_gone_is_stalled_no_more() {
+    let unready = Event::Unready { worker: WorkerId(3) };
+    check_up(&[
+        (10, stalled(3), ""),
+        (11, unready, ""),
+        (12, ready(3), ""),
+        (13, stalled(1), "[took-over:2<0] assign:1 assign:3"),
     ]);
 }
 

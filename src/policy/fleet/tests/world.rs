@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::super::*;
-use crate::policy::Duty;
+use crate::policy::{Duty, Stalled};
 
 /// A fleet with its processes.
 #[derive(Clone)]
@@ -51,6 +51,7 @@ pub(super) struct Process {
     /// Whether the fleet has been told that it is ready, ever and now.
     ever_ready: bool,
     pub(super) ready: bool,
+    pub(super) stalled: Stalled,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,13 @@ impl World {
                 it.ever_ready = true;
                 it.ready = true;
             }),
-            Event::Unready { worker } => self.process(worker, |it| it.ready = false),
+            Event::Unready { worker } => self.process(worker, |it| {
+                it.ready = false;
+                it.stalled = Stalled::No;
+            }),
+            Event::Stalled { worker, stalled } => self.process(worker, |it| {
+                it.stalled = if it.ready { stalled } else { Stalled::No };
+            }),
             Event::SpawnFailed { worker } | Event::Exited { worker, .. } => {
                 self.processes.remove(&worker);
             }
@@ -237,6 +244,7 @@ impl World {
             state: State::Wanted,
             ever_ready: false,
             ready: false,
+            stalled: Stalled::No,
         };
         self.processes.insert(worker, process);
         self.spawns += 1;
@@ -273,6 +281,7 @@ impl World {
             | Event::SpawnFailed { .. }
             | Event::Extend { .. }
             | Event::Unready { .. }
+            | Event::Stalled { .. }
             | Event::Leaves { .. }
             | Event::Drained { .. }
             | Event::Replace { .. }
@@ -392,10 +401,13 @@ impl World {
             let mut wanted = self.wanted_in(slot.slot);
             assert!(wanted.all(|it| it.duty == slot.duty), "{slot:?} of {:?}", self.processes);
         }
-        let is_ready = |slot: &SlotView| self.wanted_in(slot.slot).any(|it| it.ready);
-        let stands_by = slots(Duty::Spare).find(is_ready);
-        let vacant = slots(Duty::Serve).find(|slot| !is_ready(slot));
-        assert!(stands_by.is_none() || vacant.is_none(), "{stands_by:?} and {vacant:?}");
+        let best = |slot: SlotView| {
+            let fitness = |it: &Process| (it.ready, it.ready && it.stalled == Stalled::No);
+            self.wanted_in(slot.slot).map(fitness).max()
+        };
+        let stands_by = slots(Duty::Spare).filter_map(best).max().unwrap_or_default();
+        let serving = slots(Duty::Serve).map(|slot| best(slot).unwrap_or_default()).min();
+        assert!(Some(stands_by) <= serving, "a spare could serve better: {:?}", self.fleet);
     }
 
     fn check_restarts(&self) {
