@@ -249,10 +249,28 @@ fn client_that_never_opens_its_window_loses_the_stream_and_not_the_connection() 
     });
     wait_idle(&tenfold);
     let page = http::get(admin, "/metrics").expect("it answers").text();
-    let name = "tenfold_request_failures_total{kind=\"abort\",reason=\"client_gone\"} ";
-    let gone = page.lines().find_map(|line| line.strip_prefix(name));
+    let ended = |code: &str| {
+        let name = format!("tenfold_request_failures_total{{{code}}} ");
+        page.lines().find_map(|line| line.strip_prefix(&name)).map(str::to_owned)
+    };
     // What fits is sent as far as the front can tell, as into the socket of an HTTP/1 client.
-    assert_eq!(gone, Some("1"), "{page}");
+    assert_eq!(ended("kind=\"timeout\",reason=\"client_slow\"").as_deref(), Some("1"), "{page}");
+    assert_eq!(ended("kind=\"abort\",reason=\"client_gone\"").as_deref(), Some("0"), "{page}");
+}
+
+#[test]
+fn idle_connection_is_kept_for_as_long_as_the_app_says() {
+    let (_tenfold, port) = exchange_with(|it| it.args(["--set", "timeouts.keep_alive=1s"]));
+    with_client(port, async |client| {
+        let patient = open(&client, "/patient?seconds=600").await.expect("it takes the stream");
+        assert_eq!(patient.await.expect("it answers").status(), StatusCode::OK);
+        // This one began to be idle later, and nothing was said to keep it.
+        let mut brief = connect(port);
+        assert_eq!(brief.get("/patient?seconds=1").expect("an answer").status, 200);
+        assert_eq!(brief.receive_rest().expect("an orderly end"), b"");
+        let again = open(&client, "/").await.expect("it is still open");
+        assert_eq!(again.await.expect("it answers").status(), StatusCode::OK);
+    });
 }
 
 #[test]

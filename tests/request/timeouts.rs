@@ -4,7 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::support::http::Response;
+use super::support::http::{self, Response};
+use super::support::{PATIENCE, wait_until};
 use super::{connect, exchange_with, raw, seen, wait_idle};
 
 #[track_caller]
@@ -93,6 +94,31 @@ fn response_that_stops_is_cut_off() {
     let end = client.get("/stall").map(|it| it.text()).map_err(|error| error.kind());
     assert_eq!(end, Err(ErrorKind::UnexpectedEof), "a length was promised and not kept");
     wait_idle(&tenfold);
+}
+
+#[test]
+fn client_that_reads_nothing_is_cut_off_and_told_apart_from_a_worker_that_stops() {
+    let patience = ["--admin", "127.0.0.1:0", "--set", "timeouts.response_idle=300ms"];
+    // Held back by the client, and read ahead of it until the worker is free.
+    let held = ["--set", "limits.response_buffer=64KiB"];
+    let ahead = ["--set", "limits.response_buffer=64MiB"];
+    for buffer in [held, ahead] {
+        let (tenfold, port) = exchange_with(|it| it.args(patience).args(buffer));
+        let admin = tenfold.wait_ready(1).admin_port();
+        let mut client = raw(port);
+        // More than the kernel holds for a connection.
+        let request = format!("GET /bytes?count={} HTTP/1.1\r\nHost: a\r\n\r\n", 48 << 20);
+        client.write_all(request.as_bytes()).expect("room");
+        let slow = "tenfold_request_failures_total{kind=\"timeout\",reason=\"client_slow\"} 1\n";
+        let page = wait_until(PATIENCE, "its end", || {
+            let page = http::get(admin, "/metrics").ok()?.text();
+            page.contains(slow).then_some(page)
+        });
+        assert!(!page.contains("reason=\"response_idle\"} 1"), "{page}");
+        assert!(!page.contains("reason=\"client_gone\"} 1"), "{page}");
+        wait_idle(&tenfold);
+        drop(client);
+    }
 }
 
 #[test]

@@ -147,8 +147,9 @@ pub(crate) const SLOW: &[(&str, &str)] = &[
     ("a body that comes slowly", "408 `body_timeout` after a pause of `timeouts.body_idle`"),
     (
         "a client that reads slowly",
-        "its response is held within `limits.response_buffer` and the total; cut after a pause of \
-         `timeouts.response_idle`; of HTTP/2, its stream is reset with `CANCEL`",
+        "its response is held within `limits.response_buffer` and the total; cut as `client_slow` \
+         when it takes nothing for `timeouts.response_idle`; of HTTP/2, its stream is reset with \
+         `CANCEL`",
     ),
     (
         "a client that closes its side before it is answered (`nc -N`)",

@@ -37,7 +37,8 @@ pub(super) const KEYS: [Key; 24] = [
     ),
     key(
         "timeouts.response_idle",
-        "The longest pause within a response's body; event streams may pause for ever.",
+        "The longest pause within a response's body, be it the worker's or the client's; event\n\
+         streams may pause for ever.",
         "duration, 100ms to 1day",
         Default("\"1m\""),
         Reload,

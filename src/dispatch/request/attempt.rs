@@ -352,13 +352,13 @@ fn cut_off(reason: Reason, moved: &Moved) -> Attempt {
 }
 
 /// Watches the worker's time: for the head from the end of the request's body, for the rest from
-/// the last byte that moved. Returns when it has had too long.
+/// the last byte that moved, which is the client's time, too. Returns when one has had too long.
 async fn watch(front: &Front, uploaded: &Uploaded, moved: &Moved) -> Reason {
     loop {
         let now = clock::now();
         let (due, reason) = match (moved.stage.get(), uploaded.get()) {
             (Stage::Forwarded, _) => match moved.patience(front.settings.timeouts.response_idle) {
-                Some(due) => (due, Reason::ResponseIdle),
+                Some(due) => (due, moved.reason()),
                 None => return std::future::pending().await,
             },
             (Stage::Awaited | Stage::Begun, Some(since)) => {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::front::{Front, OpenClient, SCRATCH};
+use super::outcome::Reason;
 use super::stream::Stream;
 use super::{exchange, h2, proxy};
 use crate::clock;
@@ -95,6 +96,12 @@ impl Front {
     pub(in crate::dispatch) fn keep_alive(&self) -> Duration {
         self.settings.timeouts.keep_alive
     }
+
+    /// The same of a client to which the app said that it keeps an idle connection for so long.
+    pub(super) fn idle_patience(&self, of_app: Duration) -> Duration {
+        let latest = self.latest();
+        latest.as_deref().unwrap_or(self).keep_alive().max(of_app)
+    }
 }
 
 /// Serves a client, of HTTP/1 or HTTP/2, until its connection ends.
@@ -119,10 +126,12 @@ pub(in crate::dispatch) async fn serve(front: Rc<Front>, arrival: Arrival) {
     }
 }
 
-/// Serves a client of which it is known that it speaks HTTP/1.
-pub(super) async fn serve_requests(front: Rc<Front>, arrival: Arrival) {
-    if let Some((client, _open)) = meet(&front, arrival).await {
-        requests(&front, client, clock::now()).await;
+/// Serves a client of which it is known that it speaks HTTP/1. Returns how long the app said last
+/// that it keeps an idle connection.
+pub(super) async fn serve_requests(front: Rc<Front>, arrival: Arrival) -> Duration {
+    match meet(&front, arrival).await {
+        Some((client, _open)) => requests(&front, client, clock::now()).await,
+        None => Duration::ZERO,
     }
 }
 
@@ -153,26 +162,23 @@ async fn meet(front: &Front, arrival: Arrival) -> Option<(Client, OpenClient)> {
 }
 
 /// Serves request after request; the first one has `begun`, unless nothing of it was read yet.
-async fn requests(front: &Front, mut client: Client, mut begun: Instant) {
+/// Returns the app's patience with an idle connection.
+async fn requests(front: &Front, mut client: Client, mut begun: Instant) -> Duration {
     let mut patience = front.settings.timeouts.header_read;
     loop {
         if client.unread.is_empty() {
             match client.is_wanted(front, patience).await {
                 Wanted::Yes => begun = clock::now(),
                 // Its next request may be on its way: no reset for it.
-                Wanted::NoMore => return client.linger(front).await,
-                Wanted::No => return client.move_on(front).await,
+                Wanted::NoMore => break client.linger(front).await,
+                Wanted::No => break client.move_on(front).await,
             }
         }
         // Boxed, so that an idle connection does not carry the size of a busy one.
         match Box::pin(exchange::run(front, &mut client, begun)).await {
-            After::KeepAlive => {
-                let latest = front.latest();
-                let ours = latest.as_deref().unwrap_or(front).settings.timeouts.keep_alive;
-                patience = ours.max(client.app_patience);
-            }
-            After::Close => return client.linger(front).await,
-            After::Gone => return,
+            After::KeepAlive => patience = front.idle_patience(client.app_patience),
+            After::Close => break client.linger(front).await,
+            After::Gone => break,
         }
         if client.unread.is_empty() {
             client.unread = Vec::new();
@@ -181,6 +187,7 @@ async fn requests(front: &Front, mut client: Client, mut begun: Instant) {
             begun = clock::now();
         }
     }
+    client.app_patience
 }
 
 impl Client {
@@ -219,7 +226,7 @@ impl Client {
     }
 
     /// Goes on with a new master, if there is one: nothing of the next request is read here.
-    async fn move_on(self, front: &Front) {
+    async fn move_on(&self, front: &Front) {
         if let Some(successor) = front.successor()
             && let Some(socket) = self.stream.socket()
         {
@@ -249,8 +256,16 @@ impl Client {
         }
     }
 
+    /// Why it is gone before it had all of a response.
+    pub(super) fn why_gone(&self) -> Reason {
+        match self.stream.is_read_too_slowly() {
+            true => Reason::ClientSlow,
+            false => Reason::ClientGone,
+        }
+    }
+
     /// Closes without a reset overtaking the last answer (RFC 9112 §9.6).
-    async fn linger(mut self, front: &Front) {
+    async fn linger(&mut self, front: &Front) {
         self.stream.shutdown_write();
         let end = clock::now() + LINGER;
         loop {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::body::write_chunk;
 use super::budget::{FREE_BYTES, Share};
 use super::front::{Front, PIECE, SCRATCH};
+use super::outcome::Reason;
 use super::pace::Pace;
 use super::stream::Stream;
 use super::unframe::{Piece, Unframed};
@@ -37,6 +38,15 @@ pub(super) struct Moved {
     pub(super) stage: Cell<Stage>,
     pub(super) bytes: Cell<u64>,
     pub(super) endless: Cell<Endless>,
+    awaits: Cell<Awaits>,
+}
+
+/// Who keeps a response from moving on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    Worker,
+    /// There is something for it that it does not take.
+    Client,
 }
 
 impl Moved {
@@ -46,6 +56,15 @@ impl Moved {
             stage: Cell::new(Stage::Awaited),
             bytes: Cell::new(0),
             endless: Cell::new(Endless::No),
+            awaits: Cell::new(Awaits::Worker),
+        }
+    }
+
+    /// Why a response that has not moved for too long is cut off.
+    pub(super) fn reason(&self) -> Reason {
+        match self.awaits.get() {
+            Awaits::Worker => Reason::ResponseIdle,
+            Awaits::Client => Reason::ClientSlow,
         }
     }
 
@@ -155,6 +174,7 @@ impl<'a> Download<'a> {
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.moved.awaits.set(Awaits::Worker);
                     self.worker.readable().await.map_err(|_| Fault::Reset)?;
                 }
                 Err(error) => return Err(fault_of(&error)),
@@ -172,7 +192,10 @@ impl<'a> Download<'a> {
     pub(super) async fn flush(&mut self) -> Result<(), Fault> {
         while !self.out.is_empty() {
             match self.out.write_some(self.client) {
-                Ok(0) => self.client.writable().await.map_err(|_| Fault::ClientGone)?,
+                Ok(0) => {
+                    self.moved.awaits.set(Awaits::Client);
+                    self.client.writable().await.map_err(|_| Fault::ClientGone)?;
+                }
                 Ok(wrote) => self.note(wrote),
                 Err(_) => return Err(Fault::ClientGone),
             }
@@ -244,6 +267,7 @@ impl<'a> Download<'a> {
     /// Waits until one side can go on.
     async fn wait(&self, read: Read) -> Result<(), Fault> {
         let (wants_out, wants_in) = (!self.out.is_empty(), read == Read::Nothing);
+        self.moved.awaits.set(if wants_out { Awaits::Client } else { Awaits::Worker });
         tokio::select! {
             biased;
             ready = self.client.writable(), if wants_out => ready.map_err(|_| Fault::ClientGone),

@@ -4,6 +4,7 @@
 //! carry the response back; or answer ourselves. Every wait ends by one of: bytes, the client
 //! leaving, a deadline.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -257,7 +258,7 @@ async fn serve(front: &Front, client: &mut Client, request: &mut Request) -> Aft
                 return After::Gone;
             }
             Attempt::ClientGone => {
-                front.note(request, Outcome::gone(Reason::ClientGone));
+                front.note(request, Outcome::gone(client.why_gone()));
                 return After::Gone;
             }
             Attempt::Refused { status, reason } => {
@@ -374,9 +375,16 @@ async fn finish(
         front.put_back(clock::now(), upstream, hint);
     }
     let taken = rest.finish(&client.stream, front.settings.timeouts.response_idle).await;
-    let Ok(more) = taken else {
-        front.note(request, Outcome::aborted(Reason::ClientGone));
-        return After::Gone;
+    let more = match taken {
+        Ok(more) => more,
+        Err(error) => {
+            let reason = match error.kind() {
+                io::ErrorKind::TimedOut => Reason::ClientSlow,
+                _ => client.why_gone(),
+            };
+            front.note(request, Outcome::aborted(reason));
+            return After::Gone;
+        }
     };
     front.note(request, Outcome::answered(status, bytes + more));
     after

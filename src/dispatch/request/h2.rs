@@ -48,7 +48,13 @@ pub(super) async fn serve(front: Rc<Front>, client: Client, open: OpenClient) {
         return;
     };
     let from = From { listener, server, peer };
-    let streams = Streams { front, from, running: JoinSet::new(), cancelled: 0 };
+    let streams = Streams {
+        front,
+        from,
+        running: JoinSet::new(),
+        app_patience: Duration::ZERO,
+        cancelled: 0,
+    };
     streams.serve(connection, open).await;
 }
 
@@ -74,7 +80,9 @@ struct From {
 struct Streams {
     front: Rc<Front>,
     from: From,
-    running: JoinSet<Ended>,
+    running: JoinSet<(Ended, Duration)>,
+    /// How long the app keeps an idle connection, by what it said on any stream.
+    app_patience: Duration,
     /// Streams that the client took back, less those that it let finish.
     cancelled: u32,
 }
@@ -151,7 +159,7 @@ impl Streams {
         let evicted = Rc::new(Notify::new());
         let _entry = self.front.idle(self.from.listener, Rc::clone(&evicted));
         let patience = match taking {
-            Taking::More => self.front.settings.timeouts.keep_alive,
+            Taking::More => self.front.idle_patience(self.app_patience),
             Taking::NoMore => LINGER,
         };
         Idle { evicted, until: clock::now() + patience, _entry }
@@ -183,16 +191,17 @@ impl Streams {
         self.running.spawn_local(async move {
             // The front's side sees the end of ours, and ends.
             let carried = h2_stream::carry(Stream::Memory(ours), (request, respond), patience);
-            tokio::join!(carried, client::serve_requests(front, arrival)).0
+            tokio::join!(carried, client::serve_requests(front, arrival))
         });
     }
 
     /// A stream has ended. `NoMore` if its client has taken back too many.
-    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) -> Taking {
+    fn ended(&mut self, ended: Result<(Ended, Duration), tokio::task::JoinError>) -> Taking {
         match ended {
-            Ok(Ended::Cancelled) => self.cancelled += 1,
-            Ok(Ended::Answered | Ended::Failed) => {
-                self.cancelled = self.cancelled.saturating_sub(1)
+            Ok((Ended::Cancelled, _)) => self.cancelled += 1,
+            Ok((Ended::Answered | Ended::Failed, app_patience)) => {
+                self.cancelled = self.cancelled.saturating_sub(1);
+                self.app_patience = self.app_patience.max(app_patience);
             }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => {}

@@ -143,7 +143,12 @@ async fn receive_response(
             return Ended::Answered;
         }
         match out.send(&mut body, &mut inbox).await {
-            Err(ended) => return ended,
+            Err(NotSent::Cancelled) => return Ended::Cancelled,
+            Err(NotSent::Failed) => return Ended::Failed,
+            Err(NotSent::TooSlow) => {
+                pipe.lose_patience();
+                return Ended::Failed;
+            }
             Ok(()) if body.is_done() => return Ended::Answered,
             Ok(()) => {}
         }
@@ -203,9 +208,20 @@ struct Outbound {
     patience: Option<Duration>,
 }
 
+/// Why no more of a response can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotSent {
+    /// The client took the stream back.
+    Cancelled,
+    /// The client took none of it for too long.
+    TooSlow,
+    /// What the front sent is no response.
+    Failed,
+}
+
 impl Outbound {
     /// Sends what is here of a body, as the client's window allows.
-    async fn send(&mut self, body: &mut Unframed, inbox: &mut Vec<u8>) -> Result<(), Ended> {
+    async fn send(&mut self, body: &mut Unframed, inbox: &mut Vec<u8>) -> Result<(), NotSent> {
         let arrived = std::mem::take(inbox);
         let mut rest = arrived.as_slice();
         while !rest.is_empty() && !body.is_done() {
@@ -221,30 +237,30 @@ impl Outbound {
                         true => self.stream.send_data(Bytes::new(), true),
                         false => self.stream.send_trailers(trailers),
                     };
-                    sent.map_err(|_| Ended::Cancelled)?;
+                    sent.map_err(|_| NotSent::Cancelled)?;
                 }
                 Err(_) => {
                     self.stream.send_reset(Reason::INTERNAL_ERROR);
-                    return Err(Ended::Failed);
+                    return Err(NotSent::Failed);
                 }
             }
         }
         Ok(())
     }
 
-    async fn send_data(&mut self, mut data: Bytes, is_last: bool) -> Result<(), Ended> {
+    async fn send_data(&mut self, mut data: Bytes, is_last: bool) -> Result<(), NotSent> {
         while data.has_remaining() {
             self.stream.reserve_capacity(data.len());
             let room = self.room().await?;
             let piece = data.split_to(room.min(data.len()));
             let ends = is_last && data.is_empty();
-            self.stream.send_data(piece, ends).map_err(|_| Ended::Cancelled)?;
+            self.stream.send_data(piece, ends).map_err(|_| NotSent::Cancelled)?;
         }
         Ok(())
     }
 
     /// Waits until the client takes more, and how much.
-    async fn room(&mut self) -> Result<usize, Ended> {
+    async fn room(&mut self) -> Result<usize, NotSent> {
         let room = poll_fn(|context| self.stream.poll_capacity(context));
         let room = match self.patience {
             Some(patience) => tokio::time::timeout(patience, room).await,
@@ -252,11 +268,10 @@ impl Outbound {
         };
         match room {
             Ok(Some(Ok(room))) => Ok(room),
-            Ok(Some(Err(_)) | None) => Err(Ended::Cancelled),
+            Ok(Some(Err(_)) | None) => Err(NotSent::Cancelled),
             Err(_) => {
-                // The front finds its pipe closed: to it this client is gone.
                 self.stream.send_reset(Reason::CANCEL);
-                Err(Ended::Failed)
+                Err(NotSent::TooSlow)
             }
         }
     }

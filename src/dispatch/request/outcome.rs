@@ -21,6 +21,7 @@ pub(super) enum Reason {
     ResponseIdle,
     WorkerHung,
     Poison,
+    ClientSlow,
     ClientGone,
     ClientGoneQueued,
     ResponseCut,
@@ -102,7 +103,7 @@ impl Reason {
             | Self::ResponseCut => 502,
             Self::ResponseTimeout | Self::ResponseIdle | Self::WorkerHung => 504,
             // No answer reaches these; 499 is what balancers log for them.
-            Self::ClientGone | Self::ClientGoneQueued => 499,
+            Self::ClientSlow | Self::ClientGone | Self::ClientGoneQueued => 499,
         }
     }
 
@@ -120,7 +121,8 @@ impl Reason {
             | Self::ResponseTimeout
             | Self::ResponseIdle
             | Self::WorkerHung
-            | Self::Poison => true,
+            | Self::Poison
+            | Self::ClientSlow => true,
             Self::Refused(_) | Self::BodyTooLarge | Self::ClientGone | Self::ClientGoneQueued => {
                 false
             }
@@ -145,6 +147,7 @@ impl Reason {
             | Self::ResponseIdle
             | Self::WorkerHung
             | Self::Poison
+            | Self::ClientSlow
             | Self::ClientGone
             | Self::ClientGoneQueued => false,
         }
@@ -167,6 +170,7 @@ impl Reason {
             Self::ResponseIdle => "response_idle",
             Self::WorkerHung => "worker_hung",
             Self::Poison => "poison",
+            Self::ClientSlow => "client_slow",
             Self::ClientGone => "client_gone",
             Self::ClientGoneQueued => "client_gone_queued",
         }
@@ -187,6 +191,7 @@ impl Reason {
             Self::ResponseIdle,
             Self::WorkerHung,
             Self::Poison,
+            Self::ClientSlow,
             Self::ClientGone,
             Self::ClientGoneQueued,
         ];
@@ -205,7 +210,8 @@ impl Reason {
             | Self::ConnectTimeout
             | Self::ResponseTimeout
             | Self::ResponseIdle
-            | Self::WorkerHung => "timeout",
+            | Self::WorkerHung
+            | Self::ClientSlow => "timeout",
             Self::ConnectFailed | Self::WorkerLost | Self::BadResponse | Self::ResponseCut => {
                 "failure"
             }

@@ -20,6 +20,7 @@ pub(in crate::dispatch) struct End {
 struct Direction {
     bytes: RefCell<Vec<u8>>,
     written: Cell<Written>,
+    patience: Cell<Patience>,
     /// Wakes the one who reads, the one who writes.
     more: Notify,
     room: Notify,
@@ -32,6 +33,14 @@ enum Written {
     Open,
     /// The writer has ended, or the reader is gone.
     Ended,
+}
+
+/// Whether the reader still waits for its own client to take what was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Patience {
+    #[default]
+    Left,
+    Lost,
 }
 
 /// Two ends of a new connection.
@@ -88,6 +97,16 @@ impl End {
         {
             self.outbound.room.notified().await;
         }
+    }
+
+    /// Tells the other end why nothing more is read: whoever it is for took nothing for too long.
+    pub(super) fn lose_patience(&self) {
+        self.inbound.patience.set(Patience::Lost);
+    }
+
+    /// Whether the other end said so.
+    pub(super) fn is_read_too_slowly(&self) -> bool {
+        self.outbound.patience.get() == Patience::Lost
     }
 
     /// Tells the other end that nothing more comes.

@@ -25,6 +25,7 @@ fn error_type(reason: Reason) -> &'static str {
         | Reason::HeaderTimeout
         | Reason::BodyTimeout
         | Reason::BodyTooLarge
+        | Reason::ClientSlow
         | Reason::ClientGone
         | Reason::ClientGoneQueued => "http_request_error",
         Reason::Shed(Shed::QueueFull | Shed::QueueTimeout) => "connection_limit_reached",

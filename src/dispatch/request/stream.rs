@@ -133,6 +133,22 @@ impl Stream {
         }
     }
 
+    /// Whether its other end has closed it because what is written is not taken in time.
+    pub(super) fn is_read_too_slowly(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Memory(end) => end.is_read_too_slowly(),
+        }
+    }
+
+    /// Closes it for that reason. A socket has no word for it.
+    pub(super) fn lose_patience(&self) {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => {}
+            Self::Memory(end) => end.lose_patience(),
+        }
+    }
+
     pub(super) fn is_unix(&self) -> bool {
         matches!(self, Self::Unix(_))
     }
