@@ -41,7 +41,7 @@ pub(super) enum Turn {
     Empty,
     /// More may wait: others first.
     More,
-    /// The kernel is out of something: await the listener's `resume`.
+    /// The kernel is out of something, or will not: await the listener's `resume`.
     Rest,
     /// The listener is gone.
     Gone,
@@ -85,7 +85,7 @@ impl Reactor {
                 }
                 Err(AcceptError::Empty) => return Turn::Empty,
                 Err(AcceptError::Transient(_)) => {}
-                Err(error @ AcceptError::Exhausted(_)) => {
+                Err(error @ (AcceptError::Exhausted(_) | AcceptError::Unexpected(_))) => {
                     if self.exhausted.is_due(now) {
                         tracing::warn!(%error, "cannot accept, trying again every 50 ms");
                     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::listener::Purpose;
 use super::request::stream::{Kind as StreamKind, Stream};
 use super::request::{Arrival, Counted};
 use super::{Accepting, Reactor, Shared, tasks};
@@ -35,6 +36,11 @@ pub(in crate::dispatch) struct Successor {
 }
 
 impl Successor {
+    /// Whether it takes the clients of this listener.
+    pub(in crate::dispatch) fn takes(&self, listener: ListenerId) -> bool {
+        self.keys.contains_key(&listener)
+    }
+
     /// Moves one idle client. Where it cannot be moved, its connection is closed. A new master that
     /// does not take it is waited for no longer than the old one's stop may last: that ends every
     /// client's task.
@@ -93,11 +99,12 @@ impl Reactor {
         for id in ids {
             self.change(tasks::Change::ForgetListener(id));
         }
-        let keys = self.listeners.values_mut().map(|listener| {
+        for listener in self.listeners.values_mut() {
             listener.hold(Holder::Another);
-            (listener.id, listener.key.clone())
-        });
-        let keys = keys.collect();
+        }
+        // A listener that a reload removed is none of the new master's: its clients stay.
+        let moving = self.listeners.values().filter(|it| it.purpose == Purpose::Accepts);
+        let keys = moving.map(|listener| (listener.id, listener.key.clone())).collect();
         for bound in self.bound.values_mut().flatten() {
             bound.hold(Holder::Another);
         }

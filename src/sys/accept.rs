@@ -41,6 +41,10 @@ pub enum AcceptError {
     /// reports here, a firewall's EPERM): go on at once.
     #[error("the client went away: {}", describe(*.0))]
     Transient(i32),
+    /// Nothing that accept(2) knows: a sandbox's filter may give any error. The listener may well
+    /// be as it was: pause, as above.
+    #[error("not accepted: {}", describe(*.0))]
+    Unexpected(i32),
     /// The listener itself is unusable (EBADF, EINVAL, …): a bug, or somebody shut it down.
     #[error("the listener is unusable: {}", describe(*.0))]
     Fatal(i32),
@@ -101,7 +105,8 @@ fn classify(errno: i32) -> AcceptError {
         | libc::EHOSTUNREACH
         | libc::ENONET
         | libc::ETIMEDOUT => AcceptError::Transient(errno),
-        _ => AcceptError::Fatal(errno),
+        libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP => AcceptError::Fatal(errno),
+        _ => AcceptError::Unexpected(errno),
     }
 }
 
@@ -170,6 +175,9 @@ mod tests {
         }
         for errno in [libc::ECONNABORTED, libc::EPROTO, libc::EHOSTUNREACH, libc::EPERM] {
             assert_eq!(classify(errno), AcceptError::Transient(errno));
+        }
+        for errno in [libc::ENOSYS, libc::EACCES] {
+            assert_eq!(classify(errno), AcceptError::Unexpected(errno));
         }
         for errno in [libc::EBADF, libc::EINVAL, libc::EOPNOTSUPP] {
             assert_eq!(classify(errno), AcceptError::Fatal(errno));

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use crate::support::http::{self, Connection};
 use crate::support::load::{Load, Manner};
-use crate::support::{Builder, Finished, PATIENCE, Tenfold, free_port, wait_until};
+use crate::support::{Builder, Finished, PATIENCE, Tenfold, free_port, processes, wait_until};
 use crate::{assert_done, assert_failed};
 
 /// Listens where it is told, or on what it was passed, and on a second port if there is a file that
@@ -230,6 +230,29 @@ fn upgrade_after_a_change_of_listeners_carries_the_new_ones() {
     assert_serves(comes);
     assert_closed(goes);
     load.end(20);
+}
+
+/// A reload removes its listener, and an upgrade follows: the new master knows nothing of that.
+#[test]
+fn client_of_a_removed_listener_is_served_by_the_master_that_had_it() {
+    let (stays, goes) = (free_port(), free_port());
+    let builder = Tenfold::builder().subcommand("demo").args(["--mode", "request"]);
+    let builder = builder.args(["--set", "timeouts.body_idle=60s"]);
+    let pool = Pool::start(builder, &listen(&[tcp(stays), tcp(goes)]));
+    let mut client = Connection::open(goes).expect("the master accepts");
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\
+                Expect: 100-continue\r\n\r\n";
+    client.send(head.as_bytes()).expect("it reads");
+    assert_eq!(client.receive_head().expect("the request has begun").0, 100);
+    assert_done(&pool.reload(&listen(&[tcp(stays)])), 2);
+    let old = pool.tenfold.status().expect("it runs").pid;
+    let upgraded = pool.tenfold.cli(["upgrade", "--wait"]);
+    assert_eq!(upgraded.code, Some(0), "{}\n{}", upgraded.stderr, pool.tenfold.output());
+    assert!(processes::is_alive(old), "it has a client");
+    client.send(b"body").expect("it is there");
+    let answer = client.receive().expect("it is served");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    wait_until(PATIENCE, "the old master's end", || (!processes::is_alive(old)).then_some(()));
 }
 
 #[test]

@@ -195,7 +195,7 @@ impl Client {
     /// used is closed without a word (RFC 9112 §9.5).
     async fn is_wanted(&mut self, front: &Front, patience: Duration) -> Wanted {
         // A stream of an HTTP/2 connection stays where that is.
-        if front.successor().is_some() && self.stream.socket().is_some() {
+        if front.successor(self.listener).is_some() && self.stream.socket().is_some() {
             return Wanted::No;
         }
         let deadline = match front.may_be_idle(self.listener) {
@@ -227,7 +227,7 @@ impl Client {
 
     /// Goes on with a new master, if there is one: nothing of the next request is read here.
     async fn move_on(&self, front: &Front) {
-        if let Some(successor) = front.successor()
+        if let Some(successor) = front.successor(self.listener)
             && let Some(socket) = self.stream.socket()
         {
             successor.take(self.listener, self.peer, socket).await;

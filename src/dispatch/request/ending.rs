@@ -78,18 +78,19 @@ impl Front {
     /// Closes the connections on which nothing has come for long enough.
     pub(in crate::dispatch) fn close_idle(&self) {
         self.advance(Stage::Closed);
-        self.evict_idle();
+        self.evict_idle_of(|_| true);
     }
 
     /// From here on clients are another master's once they are idle.
     pub(in crate::dispatch) fn pass_clients_to(&self, successor: Successor) {
         let set = self.successor.set(successor);
         debug_assert!(set.is_ok(), "a pool is left once");
-        self.evict_idle();
+        self.evict_idle_of(|listener| self.successor(listener).is_some());
     }
 
-    pub(super) fn successor(&self) -> Option<&Successor> {
-        self.successor.get()
+    /// The new master that takes the clients of this listener, if there is one.
+    pub(super) fn successor(&self, listener: ListenerId) -> Option<&Successor> {
+        self.successor.get().filter(|successor| successor.takes(listener))
     }
 
     fn advance(&self, to: Stage) {
@@ -104,7 +105,7 @@ impl Front {
 
     /// Whether a connection of this listener ends with its next response.
     pub(super) fn is_closing(&self, listener: ListenerId) -> bool {
-        self.is_ending(listener) && self.successor().is_none()
+        self.is_ending(listener) && self.successor(listener).is_none()
     }
 
     /// Whether a connection of this listener that no other master can take over is asked to leave.
@@ -127,7 +128,7 @@ impl Front {
     /// Closes the connections of a listener on which nothing has come for long enough.
     pub(in crate::dispatch) fn close_idle_of(&self, listener: ListenerId) {
         self.advance_of(listener, Stage::Closed);
-        self.evict_idle_of(listener);
+        self.evict_idle_of(|its| its == listener);
     }
 
     /// No connection of this listener is left.

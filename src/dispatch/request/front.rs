@@ -273,17 +273,10 @@ impl Front {
         self.clients.get()
     }
 
-    /// Closes every idle connection.
-    pub(super) fn evict_idle(&self) {
-        for idle in self.idle.take().into_values() {
-            idle.evicted.notify_one();
-        }
-    }
-
-    /// Closes every idle connection of one listener.
-    pub(super) fn evict_idle_of(&self, listener: ListenerId) {
+    /// Closes, or moves on, every idle connection of these listeners.
+    pub(super) fn evict_idle_of(&self, is_meant: impl Fn(ListenerId) -> bool) {
         self.idle.borrow_mut().retain(|_, idle| {
-            let is_its = idle.listener == listener;
+            let is_its = is_meant(idle.listener);
             if is_its {
                 idle.evicted.notify_one();
             }
