@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::observe::Observer;
 use super::{Counted, Observing, Reactor, Standing, Watched, tasks};
+use crate::link::Told;
 use crate::policy::{Load, WorkerId};
 use crate::sys::destroy::{self, DestroyEvents};
 use crate::sys::socket;
@@ -62,10 +63,11 @@ impl Reactor {
                 continue;
             }
             drop(balance);
-            // In the worker's own count, our connections to it included.
-            let open = member.link.load.read().map_or(0, |page| page.open);
+            let read = member.link.load.read();
+            let told =
+                read.map_or(Told::default(), |page| Told { seen: page.seen, open: page.open });
             member.watched = Watched::Asked;
-            if let Err(reason) = member.link.watch(open) {
+            if let Err(reason) = member.link.watch(told) {
                 stuck.push((*worker, reason));
             }
         }

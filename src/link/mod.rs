@@ -25,6 +25,7 @@ use crate::policy::{Balance, ListenerId, Ticket, WorkerId};
 use crate::sys::channel;
 use crate::sys::load::LoadPage;
 use inbox::Inbox;
+pub(crate) use node::Told;
 use node::{NodeSession, Whose};
 use orders::{Attachment, Expects, HeapOrder};
 use outbox::Outbox;
@@ -324,9 +325,10 @@ impl Link {
         self.say(NodeSession::disconnect)
     }
 
-    /// Asks to be told when the worker's open count is below `open`. Native workers report anyway.
-    pub(crate) fn watch(&mut self, open: u64) -> Result<(), Stuck> {
-        self.say(|_| NodeSession::watch(open))
+    /// Asks to be told when a connection has closed since the worker wrote `read`. Native workers
+    /// report anyway.
+    pub(crate) fn watch(&mut self, read: Told) -> Result<(), Stuck> {
+        self.say(|_| NodeSession::watch(read))
     }
 
     /// Asks for a file with its heap, for Node only.

@@ -67,6 +67,14 @@ pub(crate) enum Whose {
     Ours,
 }
 
+/// What a worker's load page said when it was last read: its own counts, our connections to it
+/// included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) seen: u64,
+    pub(crate) open: u64,
+}
+
 /// The worker's side of one conversation; remembers what the preload said of the next server.
 #[derive(Debug, Default)]
 pub(crate) struct NodeSession {
@@ -240,9 +248,10 @@ impl NodeSession {
         }))
     }
 
-    /// Asks the preload to say `room` as soon as its open count is below `open`.
-    pub(crate) fn watch(open: u64) -> Vec<u8> {
-        line(&json!({"cmd": "NODE_TENFOLD", "act": "watch", "below": open}))
+    /// Asks the preload to say `room` as soon as a connection has closed since it wrote `read`.
+    pub(crate) fn watch(read: Told) -> Vec<u8> {
+        let Told { seen, open } = read;
+        line(&json!({"cmd": "NODE_TENFOLD", "act": "watch", "below": open, "seen": seen}))
     }
 }
 

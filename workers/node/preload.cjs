@@ -27,8 +27,6 @@ const TICK_INTERVAL_MS = 100;
 // A timer is a little late each time; ten would make the beat rarer than the second that is
 // promised.
 const TICKS_PER_BEAT = 9;
-// `active` only breaks ties: written at most 100 times a second.
-const ACTIVE_INTERVAL_MS = 10;
 const CLOSE_IDLE_INTERVAL_MS = 100;
 // The master's own `shutdown.total`: without a master nobody else ends the wait.
 const ORPHAN_GRACE_MS = 25_000;
@@ -82,8 +80,7 @@ const FLAG_WRITES_HEAP = 4;
 const page = new Float64Array(16);
 let pageFd = -1;
 let turnScheduled = false;
-let activeTimer = null;
-let activeTimerArmed = false;
+let isStale = false;
 
 /**
  * Starts the reports, if `fd` is still the master's page and not a file of somebody who reused the
@@ -117,6 +114,7 @@ function startLoadPage(fd) {
     last = now;
     ticks += 1;
     if (ticks % TICKS_PER_BEAT === 0 || latest > TICK_INTERVAL_MS * TICKS_PER_BEAT) beat();
+    else if (isStale) writePage();
   };
   page[PID] = process.pid;
   pageFd = fd;
@@ -142,6 +140,7 @@ function monotonicMs() {
 
 function writePage() {
   if (pageFd < 0) return;
+  isStale = false;
   page[VERSION_AGAIN] = ++page[VERSION];
   page[BEAT] = monotonicMs();
   try {
@@ -152,7 +151,7 @@ function writePage() {
   }
 }
 
-/** `seen` or `open` changed: the master ranks by them, so they go out at the end of this turn. */
+/** `open` fell, or a refusal was seen: the master ranks by that, so it goes out with this turn. */
 function connectionsChanged() {
   if (turnScheduled || pageFd < 0) return;
   turnScheduled = true;
@@ -162,18 +161,13 @@ function connectionsChanged() {
   });
 }
 
-/** `active` changed: one write for all changes of the next few milliseconds. */
-function activeChanged() {
-  if (activeTimerArmed || turnScheduled || pageFd < 0) return;
-  activeTimerArmed = true;
-  if (activeTimer !== null) {
-    activeTimer.refresh();
-    return;
-  }
-  activeTimer = setTimeout(() => {
-    activeTimerArmed = false;
-    writePage();
-  }, ACTIVE_INTERVAL_MS).unref();
+/**
+ * Something changed that the next write may tell, at the latest that of the next tick: `active`,
+ * which only breaks ties, or a connection taken, which the master counts since it sent it. Writing
+ * each of these at once, or by a timer of its own, costs more than all else in here.
+ */
+function laterWillDo() {
+  isStale = true;
 }
 
 // ------------------------------------------------------------------------------------- where it is
@@ -465,14 +459,16 @@ function uncountOpen(handle) {
   if (!handle[kOpen]) return;
   handle[kOpen] = false;
   page[OPEN] -= 1;
+  if (handle[kActive] !== undefined) holderClosed(handle);
   connectionsChanged();
   if (roomWanted) tellRoom();
   if (page[OPEN] === 0) whenEmpty();
 }
 
-// The master waits for `open` to fall below what it last read. It may have fallen meanwhile.
-function wantRoom(below) {
-  if (page[OPEN] < below) tellRoom();
+// The master waits for a connection to close after what it last read: `below` were open when `seen`
+// had been seen. One may have closed meanwhile; what was taken meanwhile hides it in the count.
+function wantRoom({ below, seen = page[SEEN] }) {
+  if (page[OPEN] < below + page[SEEN] - seen) tellRoom();
   else roomWanted = true;
 }
 
@@ -483,36 +479,52 @@ function tellRoom() {
 
 // A request has a start and, unless its connection breaks, a finish; what is still started when the
 // connection closes is subtracted there. A finish after the close finds the count negative and is
-// ignored.
+// ignored. The count is held by the descriptor of a client's own connection, whose close is heard
+// anyway; else (TLS, private connections, servers that are not the master's) by the socket.
 function exchangeStarted({ socket, request, response }) {
-  guarded(namePeer, request, socket);
   if (draining) response.shouldKeepAlive = false;
+  const handle = socket._handle;
+  if (handle && handle[kActive] !== undefined) {
+    countStarted(handle);
+    return;
+  }
+  guarded(namePeer, request, socket);
   if (socket[kActive] === undefined) {
     socket[kActive] = 0;
     socket.once('close', socketClosed);
   }
-  if (socket[kActive] < 0) return;
-  socket[kActive] += 1;
+  countStarted(socket);
+}
+
+function countStarted(holder) {
+  if (holder[kActive] < 0) return;
+  holder[kActive] += 1;
   page[ACTIVE] += 1;
-  activeChanged();
+  laterWillDo();
 }
 
 function exchangeFinished({ socket }) {
-  if (!(socket[kActive] > 0)) return;
-  socket[kActive] -= 1;
+  const handle = socket._handle;
+  const holder = handle && handle[kActive] !== undefined ? handle : socket;
+  if (!(holder[kActive] > 0)) return;
+  holder[kActive] -= 1;
   exchangesEnded(1);
 }
 
 function socketClosed() {
-  const unfinished = this[kActive];
-  this[kActive] = -1;
+  holderClosed(this);
+}
+
+function holderClosed(holder) {
+  const unfinished = holder[kActive];
+  holder[kActive] = -1;
   if (unfinished > 0) exchangesEnded(unfinished);
 }
 
 function exchangesEnded(count) {
   page[ACTIVE] -= count;
   page[FINISHED] += count;
-  activeChanged();
+  laterWillDo();
 }
 
 // Streams of HTTP/2 have diagnostics channels only from Node 22 on; the session's own event is in
@@ -530,7 +542,7 @@ function watchSession(session) {
 
 function streamStarted(stream) {
   page[ACTIVE] += 1;
-  activeChanged();
+  laterWillDo();
   stream.once('close', streamClosed);
 }
 
@@ -730,10 +742,15 @@ class MastersListener {
     this.timer = null;
   }
 
+  /** Whether it may refuse: then the master compares what is open before and after. */
+  isBounded() {
+    const { maxConnections: max } = this.server;
+    return MAJOR >= 22 ? max !== null && max !== undefined : Boolean(max);
+  }
+
   hasRoom() {
     const { maxConnections: max, _connections: count, dropMaxConnection } = this.server;
-    const limited = MAJOR >= 22 ? max !== null && max !== undefined : Boolean(max);
-    return !limited || count < max || Boolean(dropMaxConnection);
+    return !this.isBounded() || count < max || Boolean(dropMaxConnection);
   }
 
   close() {
@@ -853,7 +870,7 @@ function receive(message, handle) {
   if (message.cmd === 'NODE_TENFOLD') {
     if (message.act === 'drain') guarded(startDraining);
     if (message.act === 'heap') guarded(writeHeap, message);
-    if (message.act === 'watch') wantRoom(message.below);
+    if (message.act === 'watch') wantRoom(message);
     if (message.act === 'pressure') toApp.pressure.publish(message.level);
   } else if (message.cmd === 'NODE_CLUSTER') {
     const question = answers.get(message.ack);
@@ -876,10 +893,12 @@ function receiveConnection({ key, seq, private: isPrivate }, handle) {
   page[SEEN] += 1;
   confirm = null;
   tell({ ack: seq, accepted });
-  connectionsChanged();
+  if (accepted && !isPrivate && !listener.isBounded()) laterWillDo();
+  else connectionsChanged();
   if (accepted) {
     countOpen(handle);
     if (isPrivate) handle[kPrivate] = true;
+    else handle[kActive] = 0;
     // The app's own code runs in here: what it throws is its own.
     listener.onconnection(0, handle);
   } else if (handle) {

@@ -127,6 +127,19 @@ test('room that was made before the question is told at once', { timeout }, asyn
   socket.destroy();
 });
 
+test('what was taken since the master read hides nothing that has closed', { timeout }, async (t) => {
+  const master = start(t, [node, app('http.js')]);
+  const port = await master.port();
+  const stays = await connect(port);
+  await master.pageHas({ seen: 1, open: 1 });
+  (await connect(port)).destroy();
+  await master.pageHas({ seen: 2, open: 1 });
+  // As if read when one was seen and open: the second has come and gone since.
+  master.send({ cmd: 'NODE_TENFOLD', act: 'watch', below: 1, seen: 1 });
+  await master.message({ act: 'room' });
+  stays.destroy();
+});
+
 test(
   'a blocked loop shows in its delay, work in its utilisation, and the beat goes on',
   { timeout },
