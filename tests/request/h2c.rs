@@ -268,8 +268,11 @@ fn idle_connection_is_kept_for_as_long_as_the_app_says() {
         let mut brief = connect(port);
         assert_eq!(brief.get("/patient?seconds=1").expect("an answer").status, 200);
         assert_eq!(brief.receive_rest().expect("an orderly end"), b"");
-        let again = open(&client, "/").await.expect("it is still open");
-        assert_eq!(again.await.expect("it answers").status(), StatusCode::OK);
+        // One that was asked to leave may still be served once.
+        for _ in 0..10 {
+            let again = open(&client, "/").await.expect("it is still open");
+            assert_eq!(again.await.expect("it answers").status(), StatusCode::OK);
+        }
     });
 }
 
