@@ -1,4 +1,5 @@
-//! What a pool goes through in months, in minutes: renewals of every kind, and an app that leaks.
+//! What a pool goes through in months, in minutes: renewals of every kind, an app that leaks, workers
+//! that hang.
 //!
 //! In a usual run it is hours rather than months. `ENDURANCE=full cargo test --test endurance --
 //! --nocapture --test-threads 1` takes half an hour.
@@ -10,7 +11,9 @@ mod support;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use support::container::{Container, Plan};
+use support::http::{self, Connection};
 use support::load::{Load, Manner};
 use support::pool::{demo_request_pool, request_pool};
 use support::processes::{self, Counters};
@@ -26,6 +29,7 @@ struct Size {
     /// Each asks 50 times a second, less the time that its answers take.
     clients: usize,
     leak: Leak,
+    hang: Hang,
 }
 
 struct Leak {
@@ -35,6 +39,14 @@ struct Leak {
     clients: usize,
     /// At least; and until all have been recycled once.
     length: Duration,
+}
+
+struct Hang {
+    /// How long the others are watched before, and after.
+    length: Duration,
+    /// What the others may be slower by, beside twice: a short watch on a busy machine has few
+    /// requests, and the slowest of them tell of the machine.
+    slack: Duration,
 }
 
 const USUAL: Size = Size {
@@ -49,6 +61,7 @@ const USUAL: Size = Size {
         clients: 2,
         length: Duration::from_secs(1),
     },
+    hang: Hang { length: Duration::from_secs(1), slack: Duration::from_millis(500) },
 };
 
 const FULL: Size = Size {
@@ -63,6 +76,7 @@ const FULL: Size = Size {
         clients: 5,
         length: Duration::from_secs(600),
     },
+    hang: Hang { length: Duration::from_secs(60), slack: Duration::ZERO },
 };
 
 fn size() -> Size {
@@ -186,4 +200,64 @@ fn an_app_that_leaks_is_recycled_before_its_memory_is_spent() {
     );
     assert_eq!(status.total("restarts"), 0, "{}", container.output());
     assert!(most.load(Ordering::Relaxed) <= workers + 1, "more than one was replaced at a time");
+}
+
+/// The 99th percentile of what four clients wait, who ask one request after the other.
+fn p99(port: u16, length: Duration) -> Duration {
+    let until = Instant::now() + length;
+    let client = || {
+        let mut waits = Vec::new();
+        while Instant::now() < until {
+            let asked = Instant::now();
+            let answer = http::get(port, "/").expect("another worker answers");
+            waits.push(asked.elapsed());
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let _ = try_until(Duration::from_millis(20), || None::<()>);
+        }
+        waits
+    };
+    let mut waits: Vec<Duration> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().flat_map(|it| it.join().expect("clients do not panic")).collect()
+    });
+    waits.sort_unstable();
+    waits[waits.len() * 99 / 100]
+}
+
+/// Compares the time before with the time once `hang` has made a worker stall.
+#[track_caller]
+fn check_others(hang: impl FnOnce(&Tenfold, u16)) {
+    let Hang { length, slack } = size().hang;
+    let (builder, port) = request_pool("block.js", WORKERS);
+    let tenfold = builder.args(["--set", "workers.hang=10m"]).start();
+    ready(&tenfold);
+    // New workers are slow for a while, whoever hangs.
+    p99(port, Duration::from_secs(1));
+    let before = p99(port, length);
+    hang(&tenfold, port);
+    tenfold.wait_status(PATIENCE, "a stalled worker", |status| {
+        status.workers.iter().any(|worker| worker.stalled)
+    });
+    let after = p99(port, length);
+    println!("99th percentile before {before:.1?}, beside a worker that hangs {after:.1?}");
+    assert!(after <= 2 * before + slack, "{before:?}, then {after:?}");
+}
+
+#[test]
+fn others_are_as_fast_beside_a_worker_that_is_stopped() {
+    check_others(|tenfold, _| {
+        processes::signal(ready(tenfold).pid_of(1), Signal::SIGSTOP);
+    });
+}
+
+#[test]
+fn others_are_as_fast_beside_a_worker_in_an_endless_loop() {
+    let mut endless = None;
+    check_others(|_, port| {
+        let mut connection = Connection::open(port).expect("the master accepts");
+        let head = b"GET /block?ms=600000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        connection.send(head).expect("the kernel has room");
+        // It stays open for as long as the others are watched.
+        endless = Some(connection);
+    });
 }
