@@ -107,7 +107,8 @@ fn check_refusals_do_not_spin((builder, port): (Builder, u16)) {
     let crowd = Crowd { port, path: "/slow?ms=600", clients: 50, requests: 60 };
     let (load, answers) = tenfold.load_during(|| crowd.ask_all());
     assert_eq!(answers.len(), crowd.requests);
-    assert!(load < 0.05, "the master used {:.1} % of a CPU", load * 100.0);
+    // A master that asks again and again takes a whole CPU; a busy machine makes few calls dear.
+    assert!(load < 0.25, "the master used {:.1} % of a CPU", load * 100.0);
 }
 
 #[test]
