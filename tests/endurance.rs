@@ -1,5 +1,5 @@
-//! What a pool goes through in months, in minutes: renewals of every kind, an app that leaks, workers
-//! that hang.
+//! What a pool goes through in months, in minutes: renewals of every kind, an app that leaks, and
+//! workers that hang.
 //!
 //! In a usual run it is hours rather than months. `ENDURANCE=full cargo test --test endurance --
 //! --nocapture --test-threads 1` takes half an hour.

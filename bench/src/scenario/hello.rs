@@ -71,7 +71,7 @@ async fn measure(
     Ok(())
 }
 
-/// Lets Node compile what it will run: the first thousands of requests cost several times as much.
+/// Lets Node compile what it will run: until then a request costs up to twice as much.
 pub(super) async fn warm_up(
     bench: &Bench,
     deployments: &[Deployment],
@@ -81,7 +81,7 @@ pub(super) async fn warm_up(
     if bench.plan.depth == Depth::Full {
         for deployment in deployments {
             let address = deployment.address;
-            wrk(Run { address, path, connections: 64, how, seconds: 1 }).await?;
+            wrk(Run { address, path, connections: 64, how, seconds: 3 }).await?;
         }
     }
     Ok(())

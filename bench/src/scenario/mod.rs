@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use tenfold::policy::SplitMix64;
+
 use crate::load::Record;
 use crate::peer::{Deployment, Peer, Setup, Tools};
 use crate::plot::Chart;
@@ -247,10 +249,19 @@ impl Bench {
     }
 }
 
-/// The order of a round: each begins with another, so that nobody is always the one who comes
-/// first, or after the same other one.
+/// The order of a round: as listed first, because whoever is measured first is compared with the
+/// others; then another one each time, the same in every run. What one leaves behind, in caches and
+/// in the machine below, is met by whoever comes next. Turned by one in each round,
+/// everybody came after the same other one, and who came after the heaviest had workers that used
+/// up to half as much again.
 fn turn<T>(round: usize, all: &[T]) -> impl Iterator<Item = &T> {
-    all.iter().cycle().skip(round % all.len().max(1)).take(all.len())
+    let mut order: Vec<&T> = all.iter().collect();
+    let mut random = SplitMix64::new(round as u64);
+    let shuffled = if round == 0 { 0 } else { order.len() };
+    for last in (1..shuffled).rev() {
+        order.swap(last, random.below(last as u64 + 1) as usize);
+    }
+    order.into_iter()
 }
 
 /// CPU and memory of a deployment over a window.
