@@ -251,15 +251,14 @@ impl Bench {
 
 /// The order of a round: as listed first, because whoever is measured first is compared with the
 /// others; then another one each time, the same in every run. What one leaves behind, in caches and
-/// in the machine below, is met by whoever comes next. Turned by one in each round,
-/// everybody came after the same other one, and who came after the heaviest had workers that used
-/// up to half as much again.
+/// in the machine below, is met by whoever comes next: that is not always the same one.
 fn turn<T>(round: usize, all: &[T]) -> impl Iterator<Item = &T> {
     let mut order: Vec<&T> = all.iter().collect();
-    let mut random = SplitMix64::new(round as u64);
-    let shuffled = if round == 0 { 0 } else { order.len() };
-    for last in (1..shuffled).rev() {
-        order.swap(last, random.below(last as u64 + 1) as usize);
+    if round > 0 {
+        let mut random = SplitMix64::new(round as u64);
+        for last in (1..order.len()).rev() {
+            order.swap(last, random.below(last as u64 + 1) as usize);
+        }
     }
     order.into_iter()
 }
