@@ -36,6 +36,7 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc};
 
 use crate::clock::Pulse;
@@ -130,7 +131,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Only before anything is served: the runtime could not be built.
 pub(crate) fn run(mut settings: DispatchSettings, wires: Wires) -> io::Result<()> {
     let clients = settings.clients.take();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(LocalOptions::default())?;
     let (changes_in, changes) = mpsc::channel(tasks::CHANGES_MAX);
     let mut orders = None;
     let reactor = Rc::new_cyclic(|reactor| {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{AbortHandle, JoinSet, LocalSet};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::connection::Turn;
 use super::listener::Listener;
@@ -85,13 +85,13 @@ impl Change {
     }
 }
 
-/// Runs the reactor until it is told to quit or control is gone.
+/// Runs the reactor until it is told to quit or control is gone. Call it within a local runtime.
 pub(super) async fn run(
     reactor: Shared,
     orders: mpsc::Receiver<Order>,
     changes: mpsc::Receiver<Change>,
 ) {
-    LocalSet::new().run_until(Tasks::new(reactor).run(orders, changes)).await;
+    Tasks::new(reactor).run(orders, changes).await;
 }
 
 struct Tasks {

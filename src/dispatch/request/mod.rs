@@ -40,6 +40,7 @@ pub(super) mod stream;
 mod trace;
 mod tunnel;
 mod unframe;
+mod unix;
 mod upload;
 
 pub(crate) use account::RETRY_CODES;

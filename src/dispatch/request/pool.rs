@@ -1,7 +1,7 @@
 //! Our connections to workers: kept while idle, made when none is, bounded by leases.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -71,7 +71,7 @@ impl Upstream {
 /// Idle connections by worker and server. There are never more than a worker has leases.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    idle: RefCell<HashMap<(WorkerId, ServerKey), Vec<Idle>>>,
+    idle: RefCell<BTreeMap<(WorkerId, ServerKey), Vec<Idle>>>,
 }
 
 #[derive(Debug)]
@@ -109,11 +109,12 @@ impl Pool {
     }
 
     /// Keeps a connection for later; `hint` is what the worker says of its patience.
-    pub(super) fn put(&self, now: Instant, upstream: Upstream, hint: Option<Duration>) {
+    pub(super) fn put(&self, now: Instant, mut upstream: Upstream, hint: Option<Duration>) {
         let patience = hint.map_or(IDLE_DEFAULT, |hint| hint.saturating_sub(IDLE_MARGIN));
         if patience.is_zero() {
             return;
         }
+        upstream.stream.forget_room();
         let key = (upstream.worker, upstream.server);
         let idle = Idle { upstream, until: now + patience };
         self.idle.borrow_mut().entry(key).or_default().push(idle);

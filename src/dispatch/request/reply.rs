@@ -274,8 +274,9 @@ impl Front {
 /// All sixteen digits of `number`. Every request gets one, and the general formatter takes ten
 /// times as long.
 fn hexadecimal(number: u64) -> String {
-    let digit = |at: u32| char::from(b"0123456789abcdef"[(number >> (4 * at) & 0xf) as usize]);
-    (0..16).rev().map(digit).collect()
+    let digit = |at| b"0123456789abcdef"[(number >> (60 - 4 * at) & 0xf) as usize];
+    let digits: [u8; 16] = std::array::from_fn(digit);
+    String::from_utf8_lossy(&digits).into_owned()
 }
 
 #[cfg(test)]

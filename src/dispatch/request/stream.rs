@@ -1,5 +1,6 @@
 //! A client's or a worker's connection, TCP or Unix, read and written without waiting.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -8,16 +9,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use super::pipe::End;
+use super::unix::UnixEnd;
 
 /// See the module. Reading and writing need no exclusive access: the two directions of an exchange
-/// run side by side in one task.
+/// run side by side in one task. In each direction one task waits at a time: the last to wait is
+/// the one that is woken, which saves an entry in a list for every wait.
 #[derive(Debug)]
 pub(in crate::dispatch) enum Stream {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    Unix(UnixEnd),
     /// Within the process: a stream of an HTTP/2 connection.
     Memory(End),
 }
@@ -39,7 +42,7 @@ impl Stream {
                 stream.set_nodelay(true)?;
                 Self::Tcp(stream)
             }
-            Kind::Unix => Self::Unix(UnixStream::from_std(socket.into())?),
+            Kind::Unix => Self::Unix(UnixEnd::register(socket)?),
         })
     }
 
@@ -52,7 +55,7 @@ impl Stream {
 
     /// Connects to a worker's private listener on a path.
     pub(super) async fn connect_unix(path: &Path) -> io::Result<Self> {
-        Ok(Self::Unix(UnixStream::connect(path).await?))
+        Ok(Self::Unix(UnixEnd::connect(path).await?))
     }
 
     /// Reads what is there. A short read has emptied the socket: its readiness is cleared, so that
@@ -60,7 +63,7 @@ impl Stream {
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = match self {
             Self::Tcp(stream) => stream.try_read(buffer),
-            Self::Unix(stream) => stream.try_read(buffer),
+            Self::Unix(end) => end.try_read(buffer),
             Self::Memory(end) => return end.try_read(buffer),
         }?;
         if 0 < count && count < buffer.len() {
@@ -75,7 +78,7 @@ impl Stream {
         let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         let cleared = match self {
             Self::Tcp(stream) => stream.try_io(Interest::READABLE, nothing),
-            Self::Unix(stream) => stream.try_io(Interest::READABLE, nothing),
+            Self::Unix(end) => end.await_more(),
             Self::Memory(_) => return,
         };
         debug_assert!(cleared.is_err(), "nothing was read");
@@ -85,15 +88,15 @@ impl Stream {
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
+            Self::Unix(end) => end.try_write(bytes),
             Self::Memory(end) => end.try_write(bytes),
         }
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.readable().await,
-            Self::Unix(stream) => stream.readable().await,
+            Self::Tcp(stream) => poll_fn(|context| stream.poll_read_ready(context)).await,
+            Self::Unix(end) => end.readable().await,
             Self::Memory(end) => {
                 end.readable().await;
                 Ok(())
@@ -103,12 +106,20 @@ impl Stream {
 
     pub(super) async fn writable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.writable().await,
-            Self::Unix(stream) => stream.writable().await,
+            Self::Tcp(stream) => poll_fn(|context| stream.poll_write_ready(context)).await,
+            Self::Unix(end) => end.writable().await,
             Self::Memory(end) => {
                 end.writable().await;
                 Ok(())
             }
+        }
+    }
+
+    /// It is put aside: nobody waits for room in it.
+    pub(super) fn forget_room(&mut self) {
+        match self {
+            Self::Unix(end) => end.forget_room(),
+            Self::Tcp(_) | Self::Memory(_) => {}
         }
     }
 
@@ -128,7 +139,7 @@ impl Stream {
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tcp(stream) => Some(stream.as_fd()),
-            Self::Unix(stream) => Some(stream.as_fd()),
+            Self::Unix(end) => Some(end.socket()),
             Self::Memory(_) => None,
         }
     }
@@ -157,7 +168,7 @@ impl Stream {
     pub(super) fn shutdown_write(&self) {
         let socket = match self {
             Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Unix(end) => end.socket().as_raw_fd(),
             Self::Memory(end) => return end.shutdown_write(),
         };
         // It fails only on a connection that is gone already.
@@ -173,7 +184,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(end) => end.poll_read(context, buffer),
             Self::Memory(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
@@ -187,7 +198,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(end) => end.poll_write(context, bytes),
             Self::Memory(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
