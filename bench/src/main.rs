@@ -1,13 +1,17 @@
 //! Reads the command line, runs what it asks for, and leaves nothing behind, however it ends.
 
 mod compare;
+mod document;
 mod files;
 mod load;
+mod losses;
 mod machine;
+mod names;
 mod peer;
 mod plot;
 mod process;
 mod profile;
+mod provenance;
 mod report;
 mod results;
 mod scenario;
@@ -15,7 +19,8 @@ mod sim;
 mod targets;
 mod wrk;
 
-use std::path::PathBuf;
+use std::mem::take;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -23,9 +28,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
+use document::Document;
 use machine::Machine;
 use peer::{Peer, Tools};
-use report::Report;
+use provenance::{Began, commit};
 use results::Results;
 use scenario::{Bench, Depth, Plan, Scenario};
 
@@ -50,9 +56,10 @@ struct Arguments {
     /// One short round of each, to see that it runs: the numbers mean nothing.
     #[arg(long)]
     quick: bool,
-    /// Where results go.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
-    results: PathBuf,
+    /// Where results go, renewing those that are there: bench/results, or target/bench with
+    /// --quick.
+    #[arg(long)]
+    results: Option<PathBuf>,
     /// Every arrival and every service time is drawn from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -68,12 +75,19 @@ enum Command {
         /// That of the other.
         other: PathBuf,
     },
+    /// Writes the page anew from the numbers that are there.
+    Report {
+        /// Where results.json is.
+        directory: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Command::Compare { one, other }) = &arguments.command {
-        return compare::compare(one, other);
+    match &arguments.command {
+        Some(Command::Compare { one, other }) => return compare::compare(one, other),
+        Some(Command::Report { directory }) => return report::rewrite(directory),
+        None => {}
     }
     raise_file_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -97,34 +111,62 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .filter(|scenario| all || arguments.scenarios.contains(scenario));
     let (simulated, real): (Vec<_>, Vec<_>) =
         wanted.copied().partition(|scenario| *scenario == Scenario::Sim);
-    if !simulated.is_empty() {
-        let effort = if arguments.quick { sim::Effort::Smoke } else { sim::Effort::Full };
-        sim::simulate(&arguments.results, arguments.seed, effort)?;
-    }
-    if real.is_empty() {
-        return Ok(());
-    }
     let rounds = match (arguments.quick, arguments.minutes) {
         (true, _) => 1,
         (false, Some(minutes)) => {
-            rounds_within(Duration::from_secs(60 * u64::from(minutes)), &real)
+            let time = Duration::from_secs(60 * u64::from(minutes));
+            rounds_within(time, &[&simulated[..], &real[..]].concat())
         }
         (false, None) => arguments.rounds.max(1),
     };
+    let depth = if arguments.quick { Depth::Smoke } else { Depth::Full };
+    // Before anything runs: nobody should wait for minutes to hear what is missing.
     let tools = Tools::find()?;
     let machine = Machine::look(&tools);
-    let depth = if arguments.quick { Depth::Smoke } else { Depth::Full };
-    let plan = Plan { rounds, depth, peers: arguments.peers.clone(), seed: arguments.seed };
+    let (peers, seed) = (arguments.peers.clone(), arguments.seed);
+    let plan = Plan { rounds, depth, peers, seed, commit: commit() };
+    let directory = arguments.directory();
+    let mut in_virtual_time = Results::default();
+    if !simulated.is_empty() {
+        let effort = if arguments.quick { sim::Effort::Smoke } else { sim::Effort::Full };
+        let began = Began::now();
+        sim::simulate(&directory, arguments.seed, effort)?;
+        in_virtual_time.ran.push(began.ended(Scenario::Sim, &plan));
+    }
+    let (mut document, lost) = Document::resume(&directory, machine);
+    if real.is_empty() && document.results.ran.is_empty() {
+        // Virtual time is that of any machine: a report of another one, or none, stays as it is.
+        return Ok(());
+    }
+    if let Some(why) = lost {
+        eprintln!("nothing is kept of the results in {}: {why}", directory.display());
+    }
+    if !simulated.is_empty() {
+        document.renew(Scenario::Sim, in_virtual_time, &[]);
+    }
+    if real.is_empty() {
+        report::write_all(&directory, &document, &[])?;
+    }
     let mut bench = Bench { tools, plan, results: Results::default(), figures: Vec::new() };
     for scenario in real {
         bench.run(scenario).await?;
-        // After each: an interrupted run keeps what it has.
-        let Bench { results, figures, .. } = &bench;
-        let seed = arguments.seed;
-        Report { machine: &machine, rounds, seed, results, figures }.write(&arguments.results)?;
+        // After each: an interrupted run keeps what it has, and of the others what was there.
+        let (results, charts) = (take(&mut bench.results), take(&mut bench.figures));
+        document.renew(scenario, results, &charts);
+        report::write_all(&directory, &document, &charts)?;
     }
-    println!("{}", arguments.results.join("report.md").display());
+    println!("{}", directory.join(report::PAGE).display());
     Ok(())
+}
+
+impl Arguments {
+    /// What a quick run measures means nothing, and does not belong among what does.
+    fn directory(&self) -> PathBuf {
+        let bench = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let scratch = bench.with_file_name("target").join("bench");
+        let usual = if self.quick { scratch } else { bench.join("results") };
+        self.results.clone().unwrap_or(usual)
+    }
 }
 
 /// At least two, or there would be no ratio.

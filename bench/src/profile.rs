@@ -9,7 +9,7 @@ use crate::report::number;
 use crate::results::{Metric, Results};
 use crate::scenario::hello::{RATE, WORKERS};
 use crate::scenario::{FRONT_CPU, GENERATOR_CPU, WORKER_CPU};
-use crate::targets::{Goal, verdicts};
+use crate::targets::{Goal, Outcome, verdicts};
 
 const SCENARIO: &str = "hello";
 
@@ -41,13 +41,38 @@ impl Costs {
         self.rate * (self.front + self.workers + self.generator) / 1e6
     }
 
-    /// What a front that cost nothing would reach with these workers and this generator, which is
-    /// one thread, as each of the workers is.
-    fn without_front(self, cpus: f64) -> f64 {
-        let shared = cpus / (self.workers + self.generator);
-        let alone = (1.0 / self.generator).min(f64::from(WORKERS) / self.workers);
-        1e6 * shared.min(alone)
+    /// What front and workers may spend together at another rate, with as many CPUs busy and this
+    /// generator.
+    fn allowed(self, rate: f64) -> f64 {
+        1e6 * self.busy() / rate - self.generator
     }
+}
+
+/// What each peer of a case spends, in the order of the results.
+fn rows<'a>(results: &'a Results, case: &str) -> Vec<(&'a str, Costs)> {
+    let mut peers: Vec<&str> = Vec::new();
+    for cell in results.cells.iter().filter(|c| c.scenario == SCENARIO && c.case == case) {
+        if !peers.contains(&cell.peer) {
+            peers.push(cell.peer);
+        }
+    }
+    let costs = |peer| Some((peer, Costs::of(results, case, peer)?));
+    peers.into_iter().filter_map(costs).collect()
+}
+
+/// The rate of a front that costs nothing, before the cheapest workers and the cheapest generator
+/// that any row shows. No row is above it, but for what medians of several things may differ: its
+/// rate is the CPUs that were busy over all that was spent. The generator is one thread, as each of
+/// the workers is.
+fn free_front(rows: &[(&str, Costs)], cpus: f64) -> Option<f64> {
+    let least = |cost: fn(&Costs) -> f64| {
+        let costs = rows.iter().map(|(_, costs)| cost(costs)).filter(|cost| *cost > 0.0);
+        costs.min_by(f64::total_cmp)
+    };
+    let (workers, generator) = (least(|costs| costs.workers)?, least(|costs| costs.generator)?);
+    let shared = cpus / (workers + generator);
+    let alone = (1.0 / generator).min(f64::from(WORKERS) / workers);
+    Some(1e6 * shared.min(alone))
 }
 
 /// Appends the section to `page`, if there is something to tell.
@@ -59,7 +84,7 @@ pub(crate) fn tell(page: &mut String, results: &Results, cpus: usize) {
         }
     }
     let tables: Vec<String> =
-        cases.iter().filter_map(|case| table(results, case, cpus as f64)).collect();
+        cases.iter().filter_map(|case| table(case, &rows(results, case), cpus as f64)).collect();
     if tables.is_empty() {
         return;
     }
@@ -68,31 +93,25 @@ pub(crate) fn tell(page: &mut String, results: &Results, cpus: usize) {
         "\n## Why peak rates are what they are\n\n\
          CPU per request, medians. Front, workers and load generator share {cpus} CPUs; the front \
          and the generator have one thread each, Watt's workers are threads of its one process. \
-         The last column is the most by which any front could be ahead, were it to cost nothing: \
-         the {cpus} CPUs over what the workers and the generator of the first row spend.\n"
+         The last column bounds by how much any front could be ahead of a row: the {cpus} CPUs \
+         over the least that workers spend in any row of the table and the least that the \
+         generator does, with no front at all. Nobody has to be able to reach it: the cheapest \
+         workers may be cheap because of what stands in front of them.\n"
     );
     page.extend(tables);
-    for line in goals_out_of_reach(results, cpus as f64) {
+    for line in missed_rates(results, cpus as f64) {
         let _ = writeln!(page, "\n{line}");
     }
 }
 
-fn table(results: &Results, case: &str, cpus: f64) -> Option<String> {
-    let mut peers: Vec<&str> = Vec::new();
-    for cell in results.cells.iter().filter(|c| c.scenario == SCENARIO && c.case == case) {
-        if !peers.contains(&cell.peer) {
-            peers.push(cell.peer);
-        }
-    }
-    let all: Vec<(&str, Costs)> =
-        peers.iter().filter_map(|peer| Some((*peer, Costs::of(results, case, peer)?))).collect();
-    let free = all.first()?.1.without_front(cpus);
+fn table(case: &str, rows: &[(&str, Costs)], cpus: f64) -> Option<String> {
+    let free = free_front(rows, cpus)?;
     let mut text = format!(
         "\n| {case} | rate, requests/s | front, µs | workers, µs | generator, µs | CPUs busy | \
          front's share of a CPU | a free front over it |\n|---|---|---|---|---|---|---|---|\n"
     );
-    for (peer, costs) in all {
-        let Costs { rate, front, workers, generator } = costs;
+    for (peer, costs) in rows {
+        let Costs { rate, front, workers, generator } = *costs;
         let numbers = [rate, front, workers, generator, costs.busy(), rate * front / 1e6];
         let numbers = numbers.map(number).join(" | ");
         let _ = writeln!(text, "| {peer} | {numbers} | {:.2} |", free / rate);
@@ -100,25 +119,37 @@ fn table(results: &Results, case: &str, cpus: f64) -> Option<String> {
     Some(text)
 }
 
-/// A sentence for each broken goal on a rate that a front without any cost would break as well.
-fn goals_out_of_reach(results: &Results, cpus: f64) -> Vec<String> {
-    let broken = verdicts(results).into_iter().filter(|verdict| !verdict.kept);
-    broken
+/// For each goal on a rate that is not kept: what would have to go, or that nothing could win it.
+fn missed_rates(results: &Results, cpus: f64) -> Vec<String> {
+    let missed = verdicts(results).into_iter().filter(|one| one.outcome != Outcome::Kept);
+    missed
         .filter_map(|verdict| {
             let target = verdict.target;
             let Goal::RatioAtLeast(bound, rival) = target.goal else { return None };
             if target.scenario != SCENARIO || target.metric != RATE.name {
                 return None;
             }
-            let ours = Costs::of(results, target.case, target.ours.name())?;
-            let theirs = Costs::of(results, target.case, rival.name())?;
-            let reachable = ours.without_front(cpus) / theirs.rate;
-            (reachable < bound).then(|| {
+            let rows = rows(results, target.case);
+            let of = |name: &str| rows.iter().find(|(peer, _)| *peer == name).map(|row| row.1);
+            let (ours, theirs) = (of(target.ours.name())?, of(rival.name())?);
+            let reachable = free_front(&rows, cpus)? / theirs.rate;
+            let (what, goal) = (target.what(), target.goal());
+            if reachable < bound {
+                return Some(format!(
+                    "**Out of reach here**: {what} asks for {goal}; with the cheapest workers and \
+                     generator a front that cost nothing would reach {reachable:.2}x."
+                ));
+            }
+            let (spent, allowed) = (ours.front + ours.workers, ours.allowed(bound * theirs.rate));
+            // Of medians it may be within reach while the ratio of pairs is not.
+            (allowed < spent).then(|| {
                 format!(
-                    "**Out of reach here**: {} asks for {}; with these workers and this \
-                     generator a front that cost nothing would reach {reachable:.2}x.",
-                    target.what(),
-                    target.goal()
+                    "{what}, {goal}: with the CPUs as busy as they were, front and workers may \
+                     spend {} µs together for that. They spend {}, those of {} {}.",
+                    number(allowed.max(0.0)),
+                    number(spent),
+                    rival.name(),
+                    number(theirs.front + theirs.workers)
                 )
             })
         })
@@ -129,15 +160,35 @@ fn goals_out_of_reach(results: &Results, cpus: f64) -> Vec<String> {
 mod tests {
     use super::*;
 
+    const DEAR: Costs = Costs { rate: 25_000.0, front: 30.0, workers: 40.0, generator: 10.0 };
+
     #[test]
     fn a_free_front_is_bounded_by_cpus_or_by_the_one_thread_of_the_generator() {
         // 40 µs of workers and 10 of the generator on 2 CPUs: 40,000 per second.
-        let costs = Costs { rate: 25_000.0, front: 30.0, workers: 40.0, generator: 10.0 };
-        assert!((costs.without_front(2.0) - 40_000.0).abs() < 1e-6);
-        assert!((costs.busy() - 2.0).abs() < 1e-9);
+        let free = |costs, cpus| free_front(&[("one", costs)], cpus).expect("there is a row");
+        assert!((free(DEAR, 2.0) - 40_000.0).abs() < 1e-6);
+        assert!((DEAR.busy() - 2.0).abs() < 1e-9);
         // With many CPUs its two workers are what limits, and with cheap ones its generator.
-        assert!((costs.without_front(64.0) - 50_000.0).abs() < 1e-6);
-        let cheap = Costs { workers: 2.0, ..costs };
-        assert!((cheap.without_front(64.0) - 100_000.0).abs() < 1e-6);
+        assert!((free(DEAR, 64.0) - 50_000.0).abs() < 1e-6);
+        let cheap = Costs { workers: 2.0, ..DEAR };
+        assert!((free(cheap, 64.0) - 100_000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn no_row_is_above_the_rate_of_a_free_front() {
+        // The second has no front, and cheaper workers and generator than the first.
+        let rate = 1.9e6 / (20.0 + 9.0);
+        let bare = Costs { rate, front: 0.0, workers: 20.0, generator: 9.0 };
+        let free = free_front(&[("one", DEAR), ("bare", bare)], 2.0).expect("there are rows");
+        assert!(free > bare.rate && free > DEAR.rate, "{free}");
+        assert!((free - 2e6 / 29.0).abs() < 1e-6, "{free}");
+        assert_eq!(free_front(&[], 2.0), None);
+    }
+
+    #[test]
+    fn what_may_be_spent_is_what_the_same_cpus_leave_at_the_wanted_rate() {
+        // 2 CPUs busy: at 40,000 per second 50 µs for each, of which the generator takes 10.
+        assert!((DEAR.allowed(40_000.0) - 40.0).abs() < 1e-9);
+        assert!((DEAR.allowed(DEAR.rate) - (DEAR.front + DEAR.workers)).abs() < 1e-9);
     }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use tenfold::policy::SplitMix64;
 
+use crate::names::{Name, name};
+use crate::provenance::Ran;
+
 /// Which way is good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Better {
     Higher,
     Lower,
@@ -15,77 +18,123 @@ pub(crate) enum Better {
 }
 
 /// What a number means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Metric {
-    pub(crate) name: &'static str,
-    pub(crate) unit: &'static str,
+    #[serde(deserialize_with = "name")]
+    pub(crate) name: Name,
+    #[serde(deserialize_with = "name")]
+    pub(crate) unit: Name,
     pub(crate) better: Better,
 }
 
 impl Metric {
-    pub(crate) const fn higher(name: &'static str, unit: &'static str) -> Self {
+    pub(crate) const fn higher(name: Name, unit: Name) -> Self {
         Self { name, unit, better: Better::Higher }
     }
 
-    pub(crate) const fn lower(name: &'static str, unit: &'static str) -> Self {
+    pub(crate) const fn lower(name: Name, unit: Name) -> Self {
         Self { name, unit, better: Better::Lower }
     }
 
-    pub(crate) const fn of_the_bench(name: &'static str, unit: &'static str) -> Self {
+    pub(crate) const fn of_the_bench(name: Name, unit: Name) -> Self {
         Self { name, unit, better: Better::Neither }
     }
 }
 
 /// One metric of one peer in one case, a value per round.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cell {
-    pub(crate) scenario: &'static str,
+    #[serde(deserialize_with = "name")]
+    pub(crate) scenario: Name,
     pub(crate) case: String,
-    pub(crate) peer: &'static str,
+    #[serde(deserialize_with = "name")]
+    pub(crate) peer: Name,
     pub(crate) metric: Metric,
     /// By round: pairs with those of other peers in the same case. Rounds that failed are absent.
+    #[serde(deserialize_with = "numbers")]
     pub(crate) rounds: BTreeMap<usize, f64>,
 }
 
-/// All cells, in the order in which they were first measured.
-#[derive(Clone, Debug, Default, Serialize)]
+/// Without those that are no number, which JSON cannot say and files of earlier versions have as
+/// null.
+fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<usize, f64>, D::Error> {
+    let rounds: BTreeMap<usize, Option<f64>> = Deserialize::deserialize(from)?;
+    Ok(rounds.into_iter().filter_map(|(round, value)| Some((round, value?))).collect())
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Results {
+    /// In the order in which they were first measured, scenario by scenario.
     pub(crate) cells: Vec<Cell>,
     /// What a reader must know beside the numbers, in the order in which it happened.
-    pub(crate) notes: Vec<String>,
-    /// How long each scenario took, in the order in which they ran.
-    pub(crate) took: Vec<Took>,
+    pub(crate) notes: Vec<Note>,
+    /// The last run of each scenario; its name was another one.
+    #[serde(alias = "took")]
+    pub(crate) ran: Vec<Ran>,
 }
 
-/// How long one scenario took, with its starts and warm-ups.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Took {
-    pub(crate) scenario: &'static str,
-    pub(crate) seconds: u64,
+/// A remark on what was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "AnyNote")]
+pub(crate) struct Note {
+    /// Whose run it was made in, where that is known.
+    pub(crate) scenario: Option<String>,
+    pub(crate) text: String,
 }
 
-/// What the first peer of a case shows over what another one does.
+/// A note as it may stand in a file: of earlier versions, its text alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AnyNote {
+    Text(String),
+    Of { scenario: Option<String>, text: String },
+}
+
+impl From<AnyNote> for Note {
+    fn from(note: AnyNote) -> Self {
+        match note {
+            AnyNote::Text(text) => Self { scenario: None, text },
+            AnyNote::Of { scenario, text } => Self { scenario, text },
+        }
+    }
+}
+
+/// One metric of the first peer of a case, and of another one there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair<'a> {
+    pub(crate) ours: &'a Cell,
+    pub(crate) theirs: &'a Cell,
+    /// None where [`ratio`] says so.
+    pub(crate) ratio: Option<Ratio>,
+}
+
+/// A pair that has a ratio, as it is written down.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Comparison<'a> {
-    pub(crate) scenario: &'static str,
-    pub(crate) case: &'a str,
-    pub(crate) metric: &'static str,
-    pub(crate) ours: &'static str,
-    pub(crate) theirs: &'static str,
-    pub(crate) ratio: Ratio,
+    scenario: Name,
+    case: &'a str,
+    metric: Name,
+    ours: Name,
+    theirs: Name,
+    ratio: Ratio,
 }
 
 /// Where a value belongs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    pub(crate) scenario: &'static str,
+    pub(crate) scenario: Name,
     pub(crate) case: &'a str,
-    pub(crate) peer: &'static str,
+    pub(crate) peer: Name,
     pub(crate) round: usize,
 }
 
 impl Results {
+    /// What is no number, such as a share of nothing, is as absent as a round that failed.
     pub(crate) fn add(&mut self, place: Place<'_>, metric: Metric, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
         let Place { scenario, case, peer, round } = place;
         let found = self.cells.iter_mut().find(|cell| {
             cell.scenario == scenario
@@ -104,23 +153,31 @@ impl Results {
         cell.rounds.insert(round, value);
     }
 
-    pub(crate) fn note(&mut self, note: String) {
-        if !self.notes.contains(&note) {
-            eprintln!("note: {note}");
-            self.notes.push(note);
+    pub(crate) fn note(&mut self, text: String) {
+        if !self.notes.iter().any(|note| note.text == text) {
+            eprintln!("note: {text}");
+            self.notes.push(Note { scenario: None, text });
         }
     }
 
-    /// Every case compared with its first peer, in the order of the cells.
-    pub(crate) fn comparisons(&self) -> Vec<Comparison<'_>> {
-        let compared = |theirs| {
-            let ours = self.first_of(theirs)?;
-            let Cell { scenario, case, peer, metric, .. } = theirs;
-            let (scenario, metric, ours_name) = (*scenario, metric.name, ours.peer);
-            let ratio = ratio(ours, theirs).filter(|_| ours.peer != *peer)?;
-            Some(Comparison { scenario, case, metric, ours: ours_name, theirs: peer, ratio })
+    /// Every case beside its first peer, in the order of the cells.
+    pub(crate) fn pairs(&self) -> Vec<Pair<'_>> {
+        let paired = |theirs| {
+            let ours = self.first_of(theirs).filter(|ours| ours.peer != theirs.peer)?;
+            Some(Pair { ours, theirs, ratio: ratio(ours, theirs) })
         };
-        self.cells.iter().filter_map(compared).collect()
+        self.cells.iter().filter_map(paired).collect()
+    }
+
+    /// Of every pair what the first peer shows over what the other one does.
+    pub(crate) fn comparisons(&self) -> Vec<Comparison<'_>> {
+        let compared = |Pair { ours, theirs, ratio }| {
+            let Cell { scenario, case, metric, .. } = ours;
+            let (scenario, metric) = (*scenario, metric.name);
+            let (ours, theirs, ratio) = (ours.peer, theirs.peer, ratio?);
+            Some(Comparison { scenario, case, metric, ours, theirs, ratio })
+        };
+        self.pairs().into_iter().filter_map(compared).collect()
     }
 
     /// The cell of the same case and metric whose peer comes first in the case.

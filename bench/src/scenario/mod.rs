@@ -20,7 +20,8 @@ use crate::load::Record;
 use crate::peer::{Deployment, Peer, Setup, Tools};
 use crate::plot::Chart;
 use crate::process::{Members, Usage, generator_cpu, usage};
-use crate::results::{Metric, Place, Results, Took};
+use crate::provenance::Began;
+use crate::results::{Metric, Place, Results};
 
 /// What is run, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -59,7 +60,7 @@ pub(crate) struct Lasts {
 
 impl Scenario {
     /// In tables and in files.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Hello => "hello",
             Self::Tail => "tail",
@@ -87,7 +88,8 @@ impl Scenario {
             Self::Handover => (10, 17),
             Self::Idle => (0, 36),
             Self::Start => (0, 12),
-            Self::Sim | Self::All => (0, 0),
+            Self::Sim => (180, 0),
+            Self::All => (0, 0),
         };
         Lasts { once: Duration::from_secs(once), per_round: Duration::from_secs(per_round) }
     }
@@ -102,6 +104,8 @@ pub(crate) struct Plan {
     /// Only these, where the scenario has them; empty: all.
     pub(crate) peers: Vec<Peer>,
     pub(crate) seed: u64,
+    /// Of the sources that are measured, as [`crate::provenance::commit`] tells it.
+    pub(crate) commit: String,
 }
 
 /// Whether numbers are wanted, or only that it runs.
@@ -116,8 +120,9 @@ pub(crate) enum Depth {
 pub(crate) struct Bench {
     pub(crate) tools: Tools,
     pub(crate) plan: Plan,
+    /// Of the scenario that runs; whoever runs it takes them after each.
     pub(crate) results: Results,
-    /// Plots, by the names of their files.
+    /// Its plots, by the names of their files.
     pub(crate) figures: Vec<(String, Chart)>,
 }
 
@@ -143,7 +148,7 @@ impl Bench {
     /// Something of the bench itself failed; in a smoke run also a peer.
     pub(crate) async fn run(&mut self, scenario: Scenario) -> anyhow::Result<()> {
         eprintln!("== {scenario:?}");
-        let started = tenfold::clock::now();
+        let began = Began::now();
         match scenario {
             Scenario::Hello => hello::run(self).await,
             Scenario::Tail => tail::run(self).await,
@@ -158,9 +163,9 @@ impl Bench {
             Scenario::Sim | Scenario::All => Ok(()),
         }
         .with_context(|| format!("{scenario:?}"))?;
-        let seconds = tenfold::clock::now().saturating_duration_since(started).as_secs();
-        eprintln!("   {seconds} s");
-        self.results.took.push(Took { scenario: scenario.name(), seconds });
+        let ran = began.ended(scenario, &self.plan);
+        eprintln!("   {} s", ran.seconds);
+        self.results.ran.push(ran);
         Ok(())
     }
 
