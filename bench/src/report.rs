@@ -112,7 +112,7 @@ impl Report<'_> {
                 verdict.target.goal(),
                 number(verdict.measured),
                 verdict.rival.map_or("–".to_owned(), |rival| {
-                    format!("{}: {}", verdict.target.rival().name(), number(rival))
+                    format!("{}: {}", verdict.target.rival(), number(rival))
                 }),
                 interval(verdict.ratio)
             );
