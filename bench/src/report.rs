@@ -146,7 +146,7 @@ fn targets(page: &mut String, document: &Document) {
             verdict.target.goal(),
             number(verdict.measured),
             verdict.rival.map_or("–".to_owned(), |rival| {
-                format!("{}: {}", verdict.target.rival().name(), number(rival))
+                format!("{}: {}", verdict.target.rival(), number(rival))
             }),
             interval(verdict.ratio)
         );

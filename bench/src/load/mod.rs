@@ -3,22 +3,29 @@
 //! Several streams at once, each with its own rate, connections and source addresses. A latency
 //! begins at the intended time: a generator that waits for an answer before it sends the next
 //! (a closed loop) does not see the stall that it waited out. Arrivals and service times are drawn
-//! before the run from a seed, the same for every peer.
+//! before the run from a seed, the same for every peer and for the [`ideal`] beside them.
 
+mod alarm;
 pub(crate) mod client;
 pub(crate) mod crowd;
+pub(crate) mod ideal;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use tenfold::policy::SplitMix64;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
+use self::alarm::Alarm;
 use self::client::{Connection, Outcome};
 use crate::sim::service::exponential;
 
@@ -34,13 +41,23 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// The path of the next request.
-    fn draw(&self, random: &mut SplitMix64) -> String {
-        let mut micros = |mean: &Duration| (exponential(random) * mean.as_micros() as f64) as u64;
+    /// How long the next request takes to serve. Where paths say nothing of it, nothing is drawn.
+    fn draw(&self, random: &mut SplitMix64) -> Duration {
+        match self {
+            Self::Path(_) => Duration::ZERO,
+            Self::Served(mean) | Self::Burned(mean) => {
+                Duration::from_micros((exponential(random) * mean.as_micros() as f64) as u64)
+            }
+        }
+    }
+
+    /// The path that asks for so much.
+    fn path(&self, service: Duration) -> String {
+        let micros = service.as_micros();
         match self {
             Self::Path(path) => path.clone(),
-            Self::Served(mean) => format!("/work?serial=1&wait_us={}", micros(mean)),
-            Self::Burned(mean) => format!("/work?serial=1&cpu_us={}", micros(mean)),
+            Self::Served(_) => format!("/work?serial=1&wait_us={micros}"),
+            Self::Burned(_) => format!("/work?serial=1&cpu_us={micros}"),
         }
     }
 }
@@ -103,7 +120,10 @@ impl Record {
 }
 
 /// Runs all streams at once to their ends; records are in the order of answers, per stream.
-pub(crate) async fn run(streams: Vec<Stream>) -> Vec<Vec<Record>> {
+///
+/// # Errors
+/// The kernel gives no timer.
+pub(crate) async fn run(streams: Vec<Stream>) -> anyhow::Result<Vec<Vec<Record>>> {
     // Workers that wait for timers leave a core to us, and one is enough; those that burn CPU do
     // not, and there the kernel knows best.
     let timed = streams.iter().any(|stream| matches!(stream.work, Work::Served(_)));
@@ -114,8 +134,8 @@ pub(crate) async fn run(streams: Vec<Stream>) -> Vec<Vec<Record>> {
             for stream in streams {
                 shared.push(Rc::new(Shared::open(stream).await));
             }
-            play(&shared).await;
-            shared.iter().map(|shared| shared.records.take()).collect()
+            play(&shared).await.context("cannot wait for when requests are due")?;
+            Ok(shared.iter().map(|shared| shared.records.take()).collect())
         })
         .await
 }
@@ -180,16 +200,16 @@ impl Shared {
 }
 
 /// A request to come.
+#[derive(Clone, Copy, Debug)]
 struct Arrival {
     due: Duration,
-    /// Which of the streams.
-    stream: usize,
     client: u16,
-    path: String,
+    /// How long it takes to serve, where that is drawn.
+    service: Duration,
 }
 
 /// All arrivals of one stream.
-fn arrivals(number: usize, stream: &Stream) -> Vec<Arrival> {
+fn arrivals(stream: &Stream) -> Vec<Arrival> {
     let mut random = SplitMix64::new(stream.seed);
     let mut arrivals = Vec::new();
     let mut due = stream.from;
@@ -199,36 +219,40 @@ fn arrivals(number: usize, stream: &Stream) -> Vec<Arrival> {
             return arrivals;
         }
         let client = random.below(u64::from(stream.clients)) as u16;
-        let path = stream.work.draw(&mut random);
-        arrivals.push(Arrival { due, stream: number, client, path });
+        let service = stream.work.draw(&mut random);
+        arrivals.push(Arrival { due, client, service });
     }
 }
 
 /// Sends everything when it is due, and waits for what comes back.
 ///
-/// In one order for all streams: timers ring once a millisecond, and what is due within the same
-/// one goes out together. Were each stream to wait for itself, one of them would always be the
-/// first of its millisecond, and with queues that shed by age the first is the one that is served.
-async fn play(shared: &[Rc<Shared>]) {
-    let all = shared.iter().enumerate();
-    let mut arrivals: Vec<Arrival> =
-        all.flat_map(|(number, shared)| arrivals(number, &shared.stream)).collect();
-    arrivals.sort_by_key(|arrival| arrival.due);
+/// In one order for all streams, that of when requests are due. Were each stream to wait for itself,
+/// one of them would always be the first of those that are late together, and with queues that shed
+/// by age the first is the one that is served.
+async fn play(shared: &[Rc<Shared>]) -> io::Result<()> {
+    let all = shared.iter().flat_map(|shared| {
+        arrivals(&shared.stream).into_iter().map(move |arrival| (arrival, Rc::clone(shared)))
+    });
+    let mut all: Vec<(Arrival, Rc<Shared>)> = all.collect();
+    all.sort_by_key(|(arrival, _)| arrival.due);
+    let alarm = Alarm::new()?;
     let start = tenfold::clock::now() + Duration::from_millis(20);
     let mut requests = JoinSet::new();
-    for Arrival { due, stream, client, path } in arrivals {
-        tokio::time::sleep_until((start + due).into()).await;
-        requests.spawn_local(one(Rc::clone(&shared[stream]), (start, due), client, path));
+    for (arrival, shared) in all {
+        alarm.until(start + arrival.due).await?;
+        requests.spawn_local(one(shared, start, arrival));
         while requests.try_join_next().is_some() {}
     }
     requests.join_all().await;
+    Ok(())
 }
 
-async fn one(shared: Rc<Shared>, (start, due): (Instant, Duration), client: u16, path: String) {
+async fn one(shared: Rc<Shared>, start: Instant, arrival: Arrival) {
+    let due = arrival.due;
     let intended = start + due;
     let lag = tenfold::clock::now().saturating_duration_since(intended);
     let deadline = intended + shared.stream.timeout;
-    let answered = tokio::time::timeout_at(deadline.into(), exchange(&shared, client, &path)).await;
+    let answered = tokio::time::timeout_at(deadline.into(), exchange(&shared, arrival)).await;
     let latency = tenfold::clock::now().saturating_duration_since(intended);
     let (outcome, service_us, worker) = match answered {
         Ok(Ok(answer)) => (Outcome::Answered(answer.status), answer.service_us, answer.worker),
@@ -239,8 +263,10 @@ async fn one(shared: Rc<Shared>, (start, due): (Instant, Duration), client: u16,
     shared.records.borrow_mut().push(Record { due, latency, lag, outcome, service, worker });
 }
 
-async fn exchange(shared: &Shared, client: u16, path: &str) -> Result<client::Answer, Outcome> {
+async fn exchange(shared: &Shared, arrival: Arrival) -> Result<client::Answer, Outcome> {
+    let Arrival { client, service, .. } = arrival;
     let _place = shared.places.acquire().await.expect("it is never closed");
+    let path = shared.stream.work.path(service);
     let close = match shared.stream.travel {
         Travel::KeepAlive | Travel::Pool { .. } => "",
         Travel::Close => "Connection: close\r\n",

@@ -47,7 +47,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
             };
             let mut load = std::pin::pin!(crate::load::run(vec![stream]));
             let records = tokio::select! {
-                records = &mut load => records,
+                records = &mut load => records?,
                 never = kill_workers(deployment, first, round) => match never {},
             };
             let lost = records[0].iter().filter(|record| record.outcome == Outcome::Lost).count();

@@ -57,7 +57,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
             for (index, peer) in turn(round, &numbered) {
                 let Some(deployment) = bench.start(*peer, SETUP).await? else { continue };
                 let streams = streams(bench, &deployment, factor, phases, round);
-                let mut records = crate::load::run(streams).await;
+                let mut records = crate::load::run(streams).await?;
                 let probes = records.pop().unwrap_or_default();
                 let flood = records.pop().unwrap_or_default();
                 let users = records.pop().unwrap_or_default();

@@ -21,7 +21,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     super::hello::warm_up(bench, &deployments, "/", Connections::OneEach).await?;
     for round in 0..bench.plan.rounds {
         for deployment in turn(round, &deployments) {
-            at_a_rate(bench, deployment, round).await;
+            at_a_rate(bench, deployment, round).await?;
         }
         for deployment in turn(round, &deployments) {
             at_most(bench, deployment, round).await?;
@@ -31,7 +31,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 /// Connections come one by one, and most find a worker asleep.
-async fn at_a_rate(bench: &mut Bench, deployment: &Deployment, round: usize) {
+async fn at_a_rate(bench: &mut Bench, deployment: &Deployment, round: usize) -> anyhow::Result<()> {
     let case = "1000 connections/s";
     let place = Place { scenario: "handover", case, peer: deployment.peer.name(), round };
     let stream = Stream {
@@ -47,10 +47,11 @@ async fn at_a_rate(bench: &mut Bench, deployment: &Deployment, round: usize) {
         seed: bench.seed(round),
     };
     let meter = Meter::start(deployment);
-    let records = crate::load::run(vec![stream]).await.remove(0);
+    let records = crate::load::run(vec![stream]).await?.remove(0);
     meter.finish(bench, place, records.len() as u64);
     bench.add(place, FAILED, failures(&records) as f64);
     bench.add_lag(place, &records);
+    Ok(())
 }
 
 /// As many as can be served, with a few waiting: nobody sleeps, and what can be done for several

@@ -41,7 +41,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
                 timeout: Duration::from_secs(20),
                 seed: bench.seed(round),
             };
-            let records = crate::load::run(vec![stream]).await.remove(0);
+            let records = crate::load::run(vec![stream]).await?.remove(0);
             let mut shares: BTreeMap<u32, usize> = BTreeMap::new();
             let mut waits = Vec::new();
             for record in records.iter().filter(|record| record.is_good(Duration::MAX)) {

@@ -2,13 +2,14 @@
 //!
 //! Workers serialise by themselves with a timer, so ten of them fit on few CPUs and nothing but the
 //! way of dispatch decides who waits. A wait is the latency without the time that the worker says
-//! it was busy with the request.
+//! it was busy with the request. Beside the peers stands what one queue would make of the same
+//! arrivals and service times, if nothing but them took any time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Bench, FAILED, failures, turn};
-use crate::load::{Record, Stream, Travel, Work, quantile};
+use crate::load::{Record, Stream, Travel, Work, ideal, quantile};
 use crate::peer::{App, Peer, Setup};
 use crate::plot::{Chart, Scale, Series};
 use crate::results::{Metric, Place};
@@ -30,11 +31,13 @@ const P999: Metric = Metric::lower("wait, p99.9 of all rounds", "service times")
 /// Fewer samples say nothing about one in a thousand.
 const SAMPLES_FOR_P999: usize = 10_000;
 
-/// Two that really burn CPU: at a load that leaves the bench some of a small machine.
+/// Two that really burn CPU. On two CPUs 60 % leaves enough of them for the bench and for what stands
+/// in front, 90 % does not: how late the generator is itself tells how much was left.
 const BURNING: Setup = Setup { workers: 2, ..SETUP };
-const BURNING_LOADS: [(&str, f64); 1] = [("2 CPU-bound, 60 %", 0.6)];
+const BURNING_LOADS: [(&str, f64); 3] =
+    [("2 CPU-bound, 60 %", 0.6), ("2 CPU-bound, 80 %", 0.8), ("2 CPU-bound, 90 %", 0.9)];
 
-/// Waits of all rounds, by case and peer.
+/// Waits of all rounds, by case and row.
 type Waits = BTreeMap<(&'static str, &'static str), Vec<Duration>>;
 
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
@@ -60,35 +63,42 @@ async fn measure(
     work: &Work,
 ) -> anyhow::Result<()> {
     let deployments = bench.start_all(&PEERS, setup).await?;
+    let Some(first) = deployments.first() else { return Ok(()) };
     for (case, load) in bench.cases(loads) {
         for round in 0..bench.plan.rounds {
+            let stream = Stream {
+                target: first.address,
+                rate: load * f64::from(setup.workers) / SERVICE.as_secs_f64(),
+                from: Duration::ZERO,
+                until: bench.window(WINDOW),
+                work: work.clone(),
+                travel: Travel::KeepAlive,
+                clients: 64,
+                net: 1,
+                timeout: Duration::from_secs(20),
+                seed: bench.seed(round),
+            };
             for deployment in turn(round, &deployments) {
-                let peer = deployment.peer.name();
-                let place = Place { scenario: "tail", case, peer, round };
-                let stream = Stream {
-                    target: deployment.address,
-                    rate: load * f64::from(setup.workers) / SERVICE.as_secs_f64(),
-                    from: Duration::ZERO,
-                    until: bench.window(WINDOW),
-                    work: work.clone(),
-                    travel: Travel::KeepAlive,
-                    clients: 64,
-                    net: 1,
-                    timeout: Duration::from_secs(20),
-                    seed: bench.seed(round),
-                };
-                let records = crate::load::run(vec![stream]).await.remove(0);
+                let place = Place { scenario: "tail", case, peer: deployment.peer.name(), round };
+                let stream = Stream { target: deployment.address, ..stream.clone() };
+                let records = crate::load::run(vec![stream]).await?.remove(0);
                 let answered = records.iter().filter(|record| record.is_good(Duration::MAX));
-                let waits: Vec<Duration> = answered.map(Record::wait).collect();
-                bench.add(place, MEDIAN, in_services(quantile(waits.clone(), 0.5)));
-                bench.add(place, P99, in_services(quantile(waits.clone(), 0.99)));
+                add_waits(bench, all, place, answered.map(Record::wait).collect());
                 bench.add(place, FAILED, failures(&records) as f64);
                 bench.add_lag(place, &records);
-                all.entry((case, peer)).or_default().extend(waits);
             }
+            // Last: what has the first row of a case is compared with the others.
+            let place = Place { scenario: "tail", case, peer: ideal::NAME, round };
+            add_waits(bench, all, place, ideal::waits(&stream, setup.workers));
         }
     }
     Ok(())
+}
+
+fn add_waits(bench: &mut Bench, all: &mut Waits, place: Place<'static>, waits: Vec<Duration>) {
+    bench.add(place, MEDIAN, in_services(quantile(waits.clone(), 0.5)));
+    bench.add(place, P99, in_services(quantile(waits.clone(), 0.99)));
+    all.entry((place.case, place.peer)).or_default().extend(waits);
 }
 
 pub(super) fn in_services(wait: Duration) -> f64 {
@@ -96,12 +106,13 @@ pub(super) fn in_services(wait: Duration) -> f64 {
 }
 
 fn figure(bench: &Bench) -> Chart {
-    let series = PEERS.map(|peer| {
+    let rows = PEERS.iter().map(|peer| peer.name()).chain([ideal::NAME]);
+    let series = rows.map(|row| {
         let points = LOADS.iter().filter_map(|(case, load)| {
-            let cell = bench.results.find("tail", case, peer.name(), P99.name)?;
+            let cell = bench.results.find("tail", case, row, P99.name)?;
             Some((*load, cell.summary()?.median))
         });
-        Series { name: peer.name().to_owned(), points: points.collect() }
+        Series { name: row.to_owned(), points: points.collect() }
     });
     Chart {
         title: "99th percentile of waiting by load, ten workers".to_owned(),
@@ -110,6 +121,28 @@ fn figure(bench: &Bench) -> Chart {
         x_scale: Scale::Linear,
         y_scale: Scale::Log,
         shaded: None,
-        series: series.into_iter().filter(|series| !series.points.is_empty()).collect(),
+        series: series.filter(|series| !series.points.is_empty()).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets::TARGETS;
+
+    #[test]
+    fn goals_name_what_is_measured() {
+        let cases: Vec<&str> =
+            LOADS.iter().chain(&BURNING_LOADS).map(|(case, _load)| *case).collect();
+        let goals: Vec<_> = TARGETS.iter().filter(|target| target.scenario == "tail").collect();
+        for target in &goals {
+            assert!(cases.contains(&target.case), "{}", target.what());
+            assert_eq!(target.metric, P99.name, "{}", target.what());
+        }
+        for case in cases {
+            let held = |target: &&&crate::targets::Target| target.case == case;
+            let rivals: Vec<&str> = goals.iter().filter(held).map(|goal| goal.rival()).collect();
+            assert!(rivals.contains(&ideal::NAME), "{case}: only {rivals:?}");
+        }
     }
 }

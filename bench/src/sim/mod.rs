@@ -4,7 +4,7 @@
 //! apply, the mean wait must agree within [`TOLERANCE`].
 
 mod engine;
-mod erlang;
+pub(crate) mod erlang;
 mod flood;
 mod policies;
 mod report;
@@ -22,8 +22,15 @@ use self::engine::{Setting, run};
 use self::policies::Kind;
 use self::service::Spread;
 
-/// How far the simulated mean wait may be from Erlang's.
+/// How far the simulated mean wait may be from Erlang's, over it.
 const TOLERANCE: f64 = 0.02;
+
+/// The same in service times, for means that are nearly 0: of them a sample says least in
+/// proportion. With ten workers half busy the mean is 0.007, one job in 28 waits, and the standard
+/// error of 400,000 jobs is 2.3e-4, or 3 %. This is four of those. It rules below a mean of 0.05
+/// alone, and tells one queue from what is nearest to it, least bound at once, wherever either of
+/// them makes anybody wait: that is off by 0.017 there, and by 0.0013 with 64 workers at 70 %.
+const TOLERANCE_NEAR_ZERO: f64 = 1e-3;
 
 const WORKERS: [usize; 3] = [2, 10, 64];
 const LOADS: [f64; 6] = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95];
@@ -174,11 +181,9 @@ fn cell(kind: Kind, setting: Setting) -> Cell {
 fn check_against_erlang(cells: &[Cell]) -> anyhow::Result<()> {
     for cell in cells {
         let Some(expected) = cell.erlang_mean else { continue };
-        // A wait that hardly ever happens (64 workers, half busy) is too rare for a ratio; there
-        // the two must agree to a thousandth of a service time.
         let error = (cell.mean_wait - expected).abs();
         ensure!(
-            error <= TOLERANCE * expected || error <= 1e-3,
+            error <= (TOLERANCE * expected).max(TOLERANCE_NEAR_ZERO),
             "{} workers at {}: simulated mean wait {:.4}, Erlang says {expected:.4}",
             cell.workers,
             cell.load,

@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     RoundRobin,
     /// Dealt by a hash of the client's address and port: SO_REUSEPORT.
     Hash,
-    /// Of two drawn at random, the one with fewer.
+    /// Of two different ones, drawn at random, the one with fewer.
     TwoChoices,
     /// The one with the fewest, but on arrival: no queue before the workers.
     LeastAtOnce,
@@ -165,8 +165,11 @@ impl Bound {
             Choice::InTurn => self.turn,
             Choice::Random => self.random.below(workers as u64) as usize,
             Choice::FewerOfTwo => {
+                // Two different ones, where there are two: drawn from all, the second of two
+                // workers would be the first again in every other draw, and no choice at all.
                 let one = self.random.below(workers as u64) as usize;
-                let other = self.random.below(workers as u64) as usize;
+                let step = self.random.below((workers as u64 - 1).max(1)) as usize + 1;
+                let other = (one + step) % workers;
                 if self.held[other] < self.held[one] { other } else { one }
             }
             // Ties rotate: the search begins at another worker each time.

@@ -123,7 +123,8 @@ fn page(simulation: &Simulation) -> String {
         simulation.seed
     );
     page.push_str(if simulation.checked {
-        "Where Erlang's formula applies, the mean agrees with it within 2 %.\n"
+        "Where Erlang's formula applies, the mean agrees with it within 2 %, or within 0.001 where \
+         hardly anybody waits.\n"
     } else {
         "**A quick run: too few jobs to mean anything.**\n"
     });
