@@ -116,7 +116,8 @@ fn requests_wait_for_workers_that_take_fewer_connections_than_their_limit() {
     let crowd = Crowd { port, path: "/slow?ms=100", clients: 50, requests: 100 };
     let (load, answers) = tenfold.load_during(|| crowd.ask_all());
     assert_eq!(answers.len(), crowd.requests);
-    assert!(load < 0.25, "the master used {:.1} % of a CPU", load * 100.0);
+    // One that tries without end uses all of one.
+    assert!(load < 0.5, "the master used {:.1} % of a CPU", load * 100.0);
 }
 
 #[test]
