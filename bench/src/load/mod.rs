@@ -226,9 +226,9 @@ fn arrivals(stream: &Stream) -> Vec<Arrival> {
 
 /// Sends everything when it is due, and waits for what comes back.
 ///
-/// In one order for all streams, that of when requests are due. Were each stream to wait for itself,
-/// one of them would always be the first of those that are late together, and with queues that shed
-/// by age the first is the one that is served.
+/// In one order for all streams, that of when requests are due. Were each stream to wait for
+/// itself, one of them would always be the first of those that are late together, and with queues
+/// that shed by age the first is the one that is served.
 async fn play(shared: &[Rc<Shared>]) -> io::Result<()> {
     let all = shared.iter().flat_map(|shared| {
         arrivals(&shared.stream).into_iter().map(move |arrival| (arrival, Rc::clone(shared)))

@@ -137,8 +137,8 @@ pub(crate) const FRONT_MEMORY: Metric = Metric::lower("front memory", "MB");
 pub(crate) const WORKER_MEMORY: Metric = Metric::lower("worker memory", "MB");
 pub(crate) const LAG: Metric = Metric::of_the_bench("generator lag, p99", "ms");
 
-/// How late the generator may be at its 99th percentile before a note says so: above it the waits of
-/// a few milliseconds that are told here say as much about the generator as about the peer.
+/// How late the generator may be at its 99th percentile before a note says so: above it the waits
+/// of a few milliseconds that are told here say as much about the generator as about the peer.
 const LAG_MAX: Duration = Duration::from_millis(1);
 
 impl Bench {

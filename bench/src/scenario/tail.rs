@@ -31,8 +31,8 @@ const P999: Metric = Metric::lower("wait, p99.9 of all rounds", "service times")
 /// Fewer samples say nothing about one in a thousand.
 const SAMPLES_FOR_P999: usize = 10_000;
 
-/// Two that really burn CPU. On two CPUs 60 % leaves enough of them for the bench and for what stands
-/// in front, 90 % does not: how late the generator is itself tells how much was left.
+/// Two that really burn CPU. On two CPUs 60 % leaves some for the bench and for what stands in
+/// front, 90 % hardly any: how late the generator was itself tells how much.
 const BURNING: Setup = Setup { workers: 2, ..SETUP };
 const BURNING_LOADS: [(&str, f64); 3] =
     [("2 CPU-bound, 60 %", 0.6), ("2 CPU-bound, 80 %", 0.8), ("2 CPU-bound, 90 %", 0.9)];
