@@ -15,6 +15,7 @@ mod provenance;
 mod report;
 mod results;
 mod scenario;
+mod signals;
 mod sim;
 mod targets;
 mod wrk;
@@ -26,14 +27,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
 
 use document::Document;
 use machine::Machine;
 use peer::{Peer, Tools};
 use provenance::{Began, commit};
 use results::Results;
-use scenario::{Bench, Depth, Plan, Scenario};
+use scenario::{Bench, Depth, Plan, Scenario, Wanted};
+use signals::Interrupts;
 
 /// Runs tenfold and what it would replace side by side, under the same load, in one run.
 #[derive(Debug, Parser)]
@@ -91,16 +92,17 @@ fn main() -> anyhow::Result<()> {
     }
     raise_file_limit()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+    let ended = runtime.block_on(async {
+        let mut interrupts = Interrupts::listen()?;
         tokio::select! {
             // Dropping the run ends what it started.
             ended = run(&arguments) => ended,
-            _ = interrupt.recv() => bail!("interrupted"),
-            _ = terminate.recv() => bail!("terminated"),
+            why = interrupts.next() => bail!(why),
         }
-    })
+    });
+    // A simulation under way goes with the process: it holds nothing, and takes minutes.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -111,6 +113,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .filter(|scenario| all || arguments.scenarios.contains(scenario));
     let (simulated, real): (Vec<_>, Vec<_>) =
         wanted.copied().partition(|scenario| *scenario == Scenario::Sim);
+    let depth = if arguments.quick { Depth::Smoke } else { Depth::Full };
+    // Before anything runs: nobody should wait for minutes to hear what is missing.
+    let Wanted { able: real, left_out } = scenario::able(real, depth)?;
+    let tools = Tools::find().await?;
     let rounds = match (arguments.quick, arguments.minutes) {
         (true, _) => 1,
         (false, Some(minutes)) => {
@@ -119,9 +125,6 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         (false, None) => arguments.rounds.max(1),
     };
-    let depth = if arguments.quick { Depth::Smoke } else { Depth::Full };
-    // Before anything runs: nobody should wait for minutes to hear what is missing.
-    let tools = Tools::find()?;
     let machine = Machine::look(&tools);
     let (peers, seed) = (arguments.peers.clone(), arguments.seed);
     let plan = Plan { rounds, depth, peers, seed, commit: commit() };
@@ -130,7 +133,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !simulated.is_empty() {
         let effort = if arguments.quick { sim::Effort::Smoke } else { sim::Effort::Full };
         let began = Began::now();
-        sim::simulate(&directory, arguments.seed, effort)?;
+        let (directory, seed) = (directory.clone(), arguments.seed);
+        // On a thread of its own: signals are seen meanwhile.
+        let simulation = move || sim::simulate(&directory, seed, effort);
+        tokio::task::spawn_blocking(simulation).await.context("the simulation")??;
         in_virtual_time.ran.push(began.ended(Scenario::Sim, &plan));
     }
     let (mut document, lost) = Document::resume(&directory, machine);
@@ -143,6 +149,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if !simulated.is_empty() {
         document.renew(Scenario::Sim, in_virtual_time, &[]);
+    }
+    for (scenario, note) in left_out {
+        // It can have no results: those from before wrk was gone were not kept.
+        document.renew(scenario, note, &[]);
     }
     if real.is_empty() {
         report::write_all(&directory, &document, &[])?;

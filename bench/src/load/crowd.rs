@@ -68,7 +68,7 @@ impl Crowd {
         let done: Vec<(u64, u64)> = local.run_until(tasks.join_all()).await;
         let requests = done.iter().map(|(answered, _)| answered).sum();
         let failed = done.iter().map(|(_, failed)| failed).sum();
-        Counts { requests, rate: requests as f64 / window.as_secs_f64(), failed }
+        Counts { requests, rate: requests as f64 / window.as_secs_f64(), failed, refused: 0 }
     }
 }
 

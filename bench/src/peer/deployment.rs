@@ -89,6 +89,7 @@ impl Deployment {
                 seen.extend(answer.ok().map(|answer| answer.worker));
             }
         }
+        self.group.remember();
         Ok(())
     }
 

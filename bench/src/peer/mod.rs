@@ -5,10 +5,10 @@ mod deployment;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::process::Command;
 
 pub(crate) use self::deployment::Deployment;
 
@@ -113,10 +113,10 @@ impl Tools {
     ///
     /// # Errors
     /// tenfold cannot be built.
-    pub(crate) fn find() -> anyhow::Result<Self> {
+    pub(crate) async fn find() -> anyhow::Result<Self> {
         let own = std::env::current_exe().context("cannot find this program")?;
         let tenfold = own.with_file_name("tenfold");
-        build()?;
+        build().await?;
         let bench = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let installed = bench.join("../target/node/22/bin");
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -134,13 +134,13 @@ impl Tools {
 }
 
 /// Brings the binary up to date if cargo runs us; else it is as whoever built it wants it.
-fn build() -> anyhow::Result<()> {
+async fn build() -> anyhow::Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "--locked", "--package", "tenfold", "--bin", "tenfold"]);
     command.args((!cfg!(debug_assertions)).then_some("--release"));
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    let status = command.status().context("cannot run cargo")?;
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).kill_on_drop(true);
+    let status = command.status().await.context("cannot run cargo")?;
     anyhow::ensure!(status.success(), "tenfold cannot be built: {status}");
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! A worker killed with KILL every two seconds, at 80 % load: what clients see of it.
+//! Workers killed with KILL, two seconds apart, at 80 % load: what clients see of it.
 
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Bench, FAILED, turn};
+use super::{Bench, Depth, FAILED, turn};
 use crate::load::client::Outcome;
 use crate::load::{Stream, Travel, Work, quantile};
 use crate::peer::{App, Deployment, Peer, Setup};
@@ -16,7 +16,21 @@ const SETUP: Setup =
     Setup { app: App::Node, workers: 4, limit: 20, queue_timeout: Duration::from_secs(1) };
 const SERVICE: Duration = Duration::from_millis(20);
 const LOAD: f64 = 0.8;
-const BETWEEN_KILLS: Duration = Duration::from_secs(2);
+
+/// When a worker is killed, and how long all of it takes: each kill is followed by the two seconds
+/// in which its worker is replaced and its requests are answered, or not.
+struct Course {
+    kills: &'static [Duration],
+    window: Duration,
+}
+
+const FULL: Course = Course {
+    kills: &[Duration::from_secs(1), Duration::from_secs(3)],
+    window: Duration::from_secs(5),
+};
+/// Smoke runs have room for one kill as well.
+const SMOKE: Course =
+    Course { kills: &[Duration::from_millis(400)], window: Duration::from_secs(1) };
 
 /// Connection ended before a byte of the answer.
 const LOST: Metric = Metric::lower("lost", "requests");
@@ -25,10 +39,9 @@ const P99: Metric = Metric::lower("latency, p99", "ms");
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let deployments = bench.start_all(&PEERS, SETUP).await?;
     let case = "80 %";
-    // Smoke runs have room for one kill as well.
-    let (first, window) = match bench.plan.depth {
-        super::Depth::Full => (Duration::from_secs(1), Duration::from_secs(3)),
-        super::Depth::Smoke => (Duration::from_millis(400), Duration::from_secs(1)),
+    let Course { kills, window } = match bench.plan.depth {
+        Depth::Full => FULL,
+        Depth::Smoke => SMOKE,
     };
     for round in 0..bench.plan.rounds {
         for deployment in turn(round, &deployments) {
@@ -48,7 +61,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
             let mut load = std::pin::pin!(crate::load::run(vec![stream]));
             let records = tokio::select! {
                 records = &mut load => records?,
-                never = kill_workers(deployment, first, round) => match never {},
+                never = kill_workers(deployment, kills, round) => match never {},
             };
             let lost = records[0].iter().filter(|record| record.outcome == Outcome::Lost).count();
             bench.add(place, LOST, lost as f64);
@@ -61,21 +74,20 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Kills one worker after `first`, and others after it until it is dropped.
+/// Kills one worker at each of these times, in each round others first; never ends by itself.
 async fn kill_workers(
     deployment: &Deployment,
-    first: Duration,
+    kills: &[Duration],
     round: usize,
 ) -> std::convert::Infallible {
-    let start = tokio::time::Instant::from_std(tenfold::clock::now()) + first;
-    let mut ticks = tokio::time::interval_at(start, BETWEEN_KILLS);
-    for turn in round.. {
-        ticks.tick().await;
+    let start = tenfold::clock::now();
+    for (number, after) in kills.iter().enumerate() {
+        tokio::time::sleep_until((start + *after).into()).await;
         let workers = deployment.members().workers;
-        if let Some(pid) = workers.get(turn % workers.len().max(1)) {
+        if let Some(pid) = workers.get((round + number) % workers.len().max(1)) {
             // It may have ended by itself: then there is one crash less in the window.
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
     }
-    unreachable!("there are more rounds than any run has")
+    std::future::pending().await
 }

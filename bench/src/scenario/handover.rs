@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use super::hello::{peak, warm_up};
 use super::{Bench, FAILED, Meter, failures, turn};
 use crate::load::{Stream, Travel, Work};
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::Place;
-use crate::wrk::{Connections, Run, wrk};
+use crate::wrk::{Connections, Run};
 
 const PEERS: [Peer; 5] =
     [Peer::TenfoldConnection, Peer::Tenfold, Peer::Cluster, Peer::ClusterShared, Peer::HaproxyUnix];
@@ -18,7 +19,7 @@ const RATE: f64 = 1000.0;
 
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let deployments = bench.start_all(&PEERS, SETUP).await?;
-    super::hello::warm_up(bench, &deployments, "/", Connections::OneEach).await?;
+    warm_up(bench, &deployments, "/", Connections::OneEach).await;
     for round in 0..bench.plan.rounds {
         for deployment in turn(round, &deployments) {
             at_a_rate(bench, deployment, round).await?;
@@ -62,7 +63,7 @@ async fn at_most(bench: &mut Bench, deployment: &Deployment, round: usize) -> an
     let meter = Meter::start(deployment);
     let how = Connections::OneEach;
     let run = Run { address: deployment.address, path: "/", connections: 32, how, seconds: 1 };
-    let counts = wrk(run).await?;
+    let Some(counts) = peak(bench, place, run).await? else { return Ok(()) };
     meter.finish_main_cpu(bench, place, counts.requests);
     meter.finish_cpu(bench, place, counts.requests);
     bench.add(place, FAILED, counts.failed as f64);

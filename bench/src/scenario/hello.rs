@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use super::{Bench, Depth, FAILED, Meter, turn};
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::{Metric, Place};
-use crate::wrk::{Connections, Run, wrk};
+use crate::wrk::{Connections, Counts, Run, wrk};
 
 /// Idle ones cost nothing: all are up while one is measured.
 const PEERS: [Peer; 11] = [
@@ -55,14 +57,15 @@ async fn measure(
     deployments: &[Deployment],
     (case, path, how): (&str, &str, Connections),
 ) -> anyhow::Result<()> {
-    warm_up(bench, deployments, path, how).await?;
+    warm_up(bench, deployments, path, how).await;
     // A window of a second holds thousands of requests; more pairs tell more than longer ones.
     for round in 0..bench.plan.rounds {
         for deployment in turn(round, deployments) {
             let place = Place { scenario: "hello", case, peer: deployment.peer.name(), round };
             let meter = Meter::start(deployment);
             let address = deployment.address;
-            let counts = wrk(Run { address, path, connections: 64, how, seconds: 1 }).await?;
+            let run = Run { address, path, connections: 64, how, seconds: 1 };
+            let Some(counts) = peak(bench, place, run).await? else { continue };
             bench.add(place, RATE, counts.rate);
             meter.finish(bench, place, counts.requests);
             bench.add(place, FAILED, counts.failed as f64);
@@ -71,18 +74,42 @@ async fn measure(
     Ok(())
 }
 
+/// One run of wrk. In a full run one that says nothing of the app becomes a note, and its round has
+/// nothing but failures: a second of one peer must not cost the minutes of all others.
+///
+/// # Errors
+/// In a smoke run those, too.
+pub(super) async fn peak(
+    bench: &mut Bench,
+    place: Place<'_>,
+    run: Run<'_>,
+) -> anyhow::Result<Option<Counts>> {
+    let (why, failed) = match wrk(run).await {
+        Ok(counts) => match counts.flaw() {
+            None => return Ok(Some(counts)),
+            Some(flaw) => (anyhow!(flaw), counts.failed.max(1)),
+        },
+        // Not one of its connections was of use.
+        Err(error) => (error, u64::from(run.connections)),
+    };
+    bench.add(place, FAILED, failed as f64);
+    let Place { scenario, case, peer, .. } = place;
+    bench.did_not_run(why.context(format!("{scenario}, {case}: a round of {peer}")))?;
+    Ok(None)
+}
+
 /// Lets Node compile what it will run: until then a request costs up to twice as much.
 pub(super) async fn warm_up(
     bench: &Bench,
     deployments: &[Deployment],
     path: &str,
     how: Connections,
-) -> anyhow::Result<()> {
+) {
     if bench.plan.depth == Depth::Full {
         for deployment in deployments {
             let address = deployment.address;
-            wrk(Run { address, path, connections: 64, how, seconds: 3 }).await?;
+            // What fails here fails again in the first round, and is told there.
+            let _ = wrk(Run { address, path, connections: 64, how, seconds: 3 }).await;
         }
     }
-    Ok(())
 }

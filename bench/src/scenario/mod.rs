@@ -36,7 +36,7 @@ pub(crate) enum Scenario {
     Memory,
     /// 10 and 60 times the capacity beside users and probes.
     Flood,
-    /// A worker killed every two seconds.
+    /// Workers killed, two seconds apart, at 80 % load.
     Crash,
     /// CPU per connection, at a rate that all can serve and at the most.
     Handover,
@@ -76,6 +76,21 @@ impl Scenario {
         }
     }
 
+    /// Whether it finds a peak, which wrk does.
+    fn needs_wrk(self) -> bool {
+        match self {
+            Self::Hello | Self::Handover | Self::Idle => true,
+            Self::Tail
+            | Self::KeepaliveSkew
+            | Self::Memory
+            | Self::Flood
+            | Self::Crash
+            | Self::Start
+            | Self::Sim
+            | Self::All => false,
+        }
+    }
+
     /// For plans; measured, and rounded up.
     pub(crate) fn lasts(self) -> Lasts {
         let (once, per_round) = match self {
@@ -83,16 +98,43 @@ impl Scenario {
             Self::Tail => (20, 80),
             Self::KeepaliveSkew => (8, 12),
             Self::Memory => (0, 38),
-            Self::Flood => (0, 52),
-            Self::Crash => (10, 13),
+            Self::Flood => (0, 61),
+            Self::Crash => (10, 21),
             Self::Handover => (10, 17),
-            Self::Idle => (0, 36),
+            Self::Idle => (0, 42),
             Self::Start => (0, 12),
             Self::Sim => (180, 0),
             Self::All => (0, 0),
         };
         Lasts { once: Duration::from_secs(once), per_round: Duration::from_secs(per_round) }
     }
+}
+
+/// What is asked for, by whether its tools are here.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) able: Vec<Scenario>,
+    /// Each with a note of what it lacks.
+    pub(crate) left_out: Vec<(Scenario, Results)>,
+}
+
+/// Looks for the tools of scenarios, and tells of what is missing the command that installs it.
+///
+/// # Errors
+/// Nothing is left; in a smoke run anything missing.
+pub(crate) fn able(wanted: Vec<Scenario>, depth: Depth) -> anyhow::Result<Wanted> {
+    let Some(why) = crate::wrk::missing() else {
+        return Ok(Wanted { able: wanted, left_out: Vec::new() });
+    };
+    let (without, able): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|one| one.needs_wrk());
+    let enough = without.is_empty() || depth == Depth::Full && !able.is_empty();
+    anyhow::ensure!(enough, why);
+    let noted = |scenario: Scenario| {
+        let mut results = Results::default();
+        results.note(format!("{} was not run: {why}", scenario.name()));
+        (scenario, results)
+    };
+    Ok(Wanted { able, left_out: without.into_iter().map(noted).collect() })
 }
 
 /// How much is measured.
@@ -317,11 +359,14 @@ impl Meter {
         bench.add(place, GENERATOR_CPU, per_request(generator_cpu(), self.generator));
     }
 
-    /// Wake-ups of the front per second.
-    fn wakeups(&self) -> f64 {
-        let woken = usage(&self.front).wakeups.saturating_sub(self.at_start.0.wakeups);
+    /// Wake-ups per second of the front, and of the workers.
+    fn wakeups(&self) -> (f64, f64) {
         let now = tenfold::clock::now();
-        woken as f64 / now.saturating_duration_since(self.started).as_secs_f64()
+        let lasted = now.saturating_duration_since(self.started).as_secs_f64();
+        let since = |pids: &[i32], before: Usage| {
+            usage(pids).wakeups.saturating_sub(before.wakeups) as f64 / lasted
+        };
+        (since(&self.front, self.at_start.0), since(&self.workers, self.at_start.1))
     }
 }
 

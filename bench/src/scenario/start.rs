@@ -27,12 +27,18 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     for round in 0..bench.plan.rounds {
         for peer in turn(round, &peers) {
             let started = tenfold::clock::now();
-            let mut deployment = Deployment::launch(*peer, SETUP, &bench.tools)?;
-            if let Err(error) = deployment.until_answer(started + PATIENCE).await {
-                bench.did_not_run(error.context(peer.name()))?;
-                continue;
-            }
-            let took = tenfold::clock::now() - started;
+            let answered = async {
+                let mut deployment = Deployment::launch(*peer, SETUP, &bench.tools)?;
+                deployment.until_answer(started + PATIENCE).await?;
+                anyhow::Ok(tenfold::clock::now() - started)
+            };
+            let took = match answered.await {
+                Ok(took) => took,
+                Err(error) => {
+                    bench.did_not_run(error.context(peer.name()))?;
+                    continue;
+                }
+            };
             let place = Place { scenario: "start", case: "one worker", peer: peer.name(), round };
             bench.add(place, FIRST_ANSWER, took.as_secs_f64() * 1e3);
         }
