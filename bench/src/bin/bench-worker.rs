@@ -3,8 +3,8 @@
 //! Answers as `apps/server.cjs` does, `/work` without `serial`. Elsewhere than under tenfold it is
 //! plain axum and listens at PORT, a number or a path. Under tenfold it is handed its connections
 //! by the listener of `tenfold-worker`, and counts its exchanges, as the manual has it. That cannot
-//! be the same: nobody needs it behind a proxy, and it is part of what a worker costs under tenfold.
-//! So it is paid for in tenfold's rows and in no other.
+//! be the same: nobody needs it behind a proxy, and it is part of what a worker costs under
+//! tenfold. So it is paid for in tenfold's rows and in no other.
 
 use std::time::{Duration, Instant};
 use std::{env, io};
