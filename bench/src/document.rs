@@ -202,6 +202,7 @@ mod tests {
             date: Some(format!("2026-01-0{ours}T00:00:00Z")),
             commit: Some("0123456789".to_owned()),
             peers: Some(vec!["tenfold".to_owned(), "nginx".to_owned()]),
+            taken: Some(0.25),
         });
         results
     }

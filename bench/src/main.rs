@@ -3,6 +3,7 @@
 mod compare;
 mod document;
 mod files;
+mod host;
 mod load;
 mod losses;
 mod machine;
@@ -157,7 +158,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if real.is_empty() {
         report::write_all(&directory, &document, &[])?;
     }
-    let mut bench = Bench { tools, plan, results: Results::default(), figures: Vec::new() };
+    let mut bench = Bench::new(tools, plan);
     for scenario in real {
         bench.run(scenario).await?;
         // After each: an interrupted run keeps what it has, and of the others what was there.

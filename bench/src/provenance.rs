@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::host::Ticks;
 use crate::peer::Peer;
 use crate::scenario::{Plan, Scenario};
 
@@ -29,6 +30,9 @@ pub(crate) struct Ran {
     /// Those asked for, as on the command line; empty: all that it has.
     #[serde(default)]
     pub(crate) peers: Option<Vec<String>>,
+    /// What others on the host got of all CPUs meanwhile, in percent.
+    #[serde(default)]
+    pub(crate) taken: Option<f64>,
 }
 
 /// A scenario under way.
@@ -36,11 +40,12 @@ pub(crate) struct Ran {
 pub(crate) struct Began {
     date: SystemTime,
     at: Instant,
+    host: Ticks,
 }
 
 impl Began {
     pub(crate) fn now() -> Self {
-        Self { date: SystemTime::now(), at: tenfold::clock::now() }
+        Self { date: SystemTime::now(), at: tenfold::clock::now(), host: Ticks::now() }
     }
 
     pub(crate) fn ended(self, scenario: Scenario, plan: &Plan) -> Ran {
@@ -55,6 +60,7 @@ impl Began {
             date: Some(humantime::format_rfc3339_seconds(self.date).to_string()),
             commit: Some(plan.commit.clone()),
             peers: real.then(|| plan.peers.iter().filter_map(name).collect()),
+            taken: real.then(|| 100.0 * Ticks::now().taken_since(self.host)),
         }
     }
 }

@@ -215,27 +215,28 @@ fn ratios(page: &mut String, cells: &[&Cell], pairs: &[Pair<'_>]) {
 fn times(page: &mut String, ran: &[Ran]) {
     page.push_str(
         "\n## How long it took\n\n| scenario | minutes | rounds | seed | peers | began, UTC | \
-         commit |\n|---|---|---|---|---|---|---|\n",
+         commit | host took, % |\n|---|---|---|---|---|---|---|---|\n",
     );
     for one in ran {
-        let Ran { scenario, seconds, rounds, seed, date, commit, peers } = one;
+        let Ran { scenario, seconds, rounds, seed, date, commit, peers, taken } = one;
         let peers = peers.as_ref().map(|peers| match peers.as_slice() {
             [] => "all".to_owned(),
             some => some.join(", "),
         });
         let _ = writeln!(
             page,
-            "| {scenario} | {:.1} | {} | {} | {} | {} | {} |",
+            "| {scenario} | {:.1} | {} | {} | {} | {} | {} | {} |",
             *seconds as f64 / 60.0,
             known(*rounds),
             known(*seed),
             known(peers),
             known(date.as_ref()),
-            known(commit.as_ref())
+            known(commit.as_ref()),
+            known(taken.map(number))
         );
     }
     let all: u64 = ran.iter().map(|one| one.seconds).sum();
-    let _ = writeln!(page, "| all of these | {:.1} | | | | | |", all as f64 / 60.0);
+    let _ = writeln!(page, "| all of these | {:.1} | | | | | | |", all as f64 / 60.0);
 }
 
 /// One row per peer, one column per metric.
@@ -319,6 +320,7 @@ mod tests {
                 date: Some("2026-01-01T00:00:00Z".to_owned()),
                 commit: Some("0123456789+changes".to_owned()),
                 peers: Some(Vec::new()),
+                taken: Some(0.25),
             });
         }
         let machine = serde_json::from_value(machine).expect("all that is needed is there");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Bench, Depth, FAILED, turn};
+use super::{Bench, Depth, FAILED};
 use crate::load::client::Outcome;
 use crate::load::{Stream, Travel, Work, quantile};
 use crate::peer::{App, Deployment, Peer, Setup};
@@ -44,7 +44,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
         Depth::Smoke => SMOKE,
     };
     for round in 0..bench.plan.rounds {
-        for deployment in turn(round, &deployments) {
+        for deployment in bench.turn(round, &deployments) {
             let place = Place { scenario: "crash", case, peer: deployment.peer.name(), round };
             let stream = Stream {
                 target: deployment.address,

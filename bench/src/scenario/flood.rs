@@ -6,9 +6,10 @@
 //! age limit of the whole second a standing queue serves nobody in time, whoever keeps it: the
 //! oldest come first, and their second is over when they are answered.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Bench, Depth, turn};
+use super::{Bench, Depth};
 use crate::load::{Record, Stream, Travel, Work, quantile};
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::plot::{Chart, Scale, Series};
@@ -64,10 +65,11 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let [begin, end, stop] = millis.map(Duration::from_millis);
     let phases = Phases { begin, end, stop };
     for (case, factor) in factors.iter().copied() {
-        let mut lines: Vec<Vec<Vec<f64>>> = vec![Vec::new(); peers.len()];
-        let mut never = vec![0; peers.len()];
+        // By round: one that is measured again replaces what was seen.
+        let mut lines = vec![BTreeMap::new(); peers.len()];
+        let mut never = vec![BTreeMap::new(); peers.len()];
         for round in 0..bench.plan.rounds {
-            for (index, peer) in turn(round, &numbered) {
+            for (index, peer) in bench.turn(round, &numbered) {
                 let Some(deployment) = bench.start(*peer, SETUP).await? else { continue };
                 let streams = streams(bench, &deployment, factor, phases, round);
                 let mut records = crate::load::run(streams).await?;
@@ -77,13 +79,17 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
                 let place = Place { scenario: "flood", case, peer: peer.name(), round };
                 account(bench, place, phases, [&users, &flood, &probes]);
                 let recovered = recovery(&users, phases);
-                never[*index] += usize::from(recovered.is_none());
+                never[*index].insert(round, recovered.is_none());
                 let after = recovered.unwrap_or(phases.watched());
                 bench.add(place, RECOVERY, after.as_secs_f64());
-                lines[*index].push(goodput_by_step(&[&users, &flood], phases.stop));
+                lines[*index].insert(round, goodput_by_step(&[&users, &flood], phases.stop));
             }
         }
-        for (peer, never) in peers.iter().zip(never).filter(|(_, never)| *never > 0) {
+        for (peer, never) in peers.iter().zip(never) {
+            let never = never.into_values().filter(|is_so| *is_so).count();
+            if never == 0 {
+                continue;
+            }
             let (peer, rounds) = (peer.name(), bench.plan.rounds);
             let watched = phases.watched().as_secs_f64();
             bench.results.note(format!(
@@ -91,6 +97,8 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
                  flood in {never} of {rounds} rounds: the table says {watched} there, it is more"
             ));
         }
+        let lines: Vec<Vec<_>> =
+            lines.into_iter().map(|rounds| rounds.into_values().collect()).collect();
         let figure = figure(case, phases, &peers, &lines);
         bench.figures.push((format!("flood-{case}"), figure));
     }

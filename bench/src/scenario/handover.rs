@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::hello::{peak, warm_up};
-use super::{Bench, FAILED, Meter, failures, turn};
+use super::{Bench, FAILED, Meter, failures};
 use crate::load::{Stream, Travel, Work};
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::Place;
@@ -21,10 +21,10 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let deployments = bench.start_all(&PEERS, SETUP).await?;
     warm_up(bench, &deployments, "/", Connections::OneEach).await;
     for round in 0..bench.plan.rounds {
-        for deployment in turn(round, &deployments) {
+        for deployment in bench.turn(round, &deployments) {
             at_a_rate(bench, deployment, round).await?;
         }
-        for deployment in turn(round, &deployments) {
+        for deployment in bench.turn(round, &deployments) {
             at_most(bench, deployment, round).await?;
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::{Bench, Depth, FAILED, Meter, turn};
+use super::{Bench, Depth, FAILED, Meter};
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::{Metric, Place};
 use crate::wrk::{Connections, Counts, Run, wrk};
@@ -60,7 +60,7 @@ async fn measure(
     warm_up(bench, deployments, path, how).await;
     // A window of a second holds thousands of requests; more pairs tell more than longer ones.
     for round in 0..bench.plan.rounds {
-        for deployment in turn(round, deployments) {
+        for deployment in bench.turn(round, deployments) {
             let place = Place { scenario: "hello", case, peer: deployment.peer.name(), round };
             let meter = Meter::start(deployment);
             let address = deployment.address;

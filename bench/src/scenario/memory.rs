@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::hello::RATE;
-use super::{Bench, FAILED, FRONT_MEMORY, Meter, WORKER_MEMORY, turn};
+use super::{Bench, FAILED, FRONT_MEMORY, Meter, WORKER_MEMORY};
 use crate::load::crowd::Crowd;
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::plot::{Chart, Scale, Series};
@@ -42,7 +42,7 @@ const CASES: [Case; 4] =
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let peers = bench.peers(&PEERS)?;
     for round in 0..bench.plan.rounds {
-        for peer in turn(round, &peers) {
+        for peer in bench.turn(round, &peers) {
             // A heap that has grown stays so: each round has processes of its own, and in it
             // connections only become more.
             let Some(deployment) = bench.start(*peer, SETUP).await? else { continue };

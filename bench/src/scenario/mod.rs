@@ -16,6 +16,7 @@ use anyhow::Context;
 
 use tenfold::policy::SplitMix64;
 
+use crate::host::{Spare, Turn};
 use crate::load::Record;
 use crate::peer::{Deployment, Peer, Setup, Tools};
 use crate::plot::Chart;
@@ -166,7 +167,12 @@ pub(crate) struct Bench {
     pub(crate) results: Results,
     /// Its plots, by the names of their files.
     pub(crate) figures: Vec<(String, Chart)>,
+    /// What it may spend on windows that the host disturbed.
+    spare: Spare,
 }
+
+/// The share of a scenario's time that it may take longer for these.
+const SPARE: u32 = 8;
 
 pub(crate) const FAILED: Metric = Metric::lower("failed", "requests");
 pub(crate) const FRONT_CPU: Metric = Metric::lower("front CPU", "µs/request");
@@ -184,6 +190,11 @@ pub(crate) const LAG: Metric = Metric::of_the_bench("generator lag, p99", "ms");
 const LAG_MAX: Duration = Duration::from_millis(1);
 
 impl Bench {
+    pub(crate) fn new(tools: Tools, plan: Plan) -> Self {
+        let (results, figures) = (Results::default(), Vec::new());
+        Self { tools, plan, results, figures, spare: Spare::default() }
+    }
+
     /// Runs one scenario; its cells are added to the results.
     ///
     /// # Errors
@@ -191,6 +202,10 @@ impl Bench {
     pub(crate) async fn run(&mut self, scenario: Scenario) -> anyhow::Result<()> {
         eprintln!("== {scenario:?}");
         let began = Began::now();
+        self.spare = match self.plan.depth {
+            Depth::Full => Spare::new(scenario.lasts().per_round * self.plan.rounds as u32 / SPARE),
+            Depth::Smoke => Spare::default(),
+        };
         match scenario {
             Scenario::Hello => hello::run(self).await,
             Scenario::Tail => tail::run(self).await,
@@ -209,6 +224,15 @@ impl Bench {
         eprintln!("   {} s", ran.seconds);
         self.results.ran.push(ran);
         Ok(())
+    }
+
+    /// The windows of a round in its order, those that the host disturbed again; see [`Turn`].
+    fn turn<'a, T>(
+        &self,
+        round: usize,
+        all: &'a [T],
+    ) -> Turn<impl Iterator<Item = &'a T> + use<'a, T>> {
+        Turn::new(turn(round, all), self.spare.clone())
     }
 
     /// Of those a scenario compares, the ones that are asked for and can run here.

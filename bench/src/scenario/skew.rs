@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::tail::{P99, SERVICE, in_services};
-use super::{Bench, FAILED, failures, turn};
+use super::{Bench, FAILED, failures};
 use crate::load::{Stream, Travel, Work, quantile};
 use crate::peer::{App, Peer, Setup};
 use crate::results::{Metric, Place};
@@ -25,7 +25,7 @@ pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let deployments = bench.start_all(&PEERS, SETUP).await?;
     let case = "32 connections, 50 %";
     for round in 0..bench.plan.rounds {
-        for deployment in turn(round, &deployments) {
+        for deployment in bench.turn(round, &deployments) {
             let peer = deployment.peer.name();
             let place = Place { scenario: "keepalive-skew", case, peer, round };
             let stream = Stream {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, turn};
+use super::Bench;
 use crate::peer::{App, Deployment, Peer, Setup};
 use crate::results::{Metric, Place};
 
@@ -25,7 +25,7 @@ pub(super) const FIRST_ANSWER: Metric = Metric::lower("first answer", "ms");
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let peers = bench.peers(&PEERS)?;
     for round in 0..bench.plan.rounds {
-        for peer in turn(round, &peers) {
+        for peer in bench.turn(round, &peers) {
             let started = tenfold::clock::now();
             let answered = async {
                 let mut deployment = Deployment::launch(*peer, SETUP, &bench.tools)?;

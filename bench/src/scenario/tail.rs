@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Bench, FAILED, failures, turn};
+use super::{Bench, FAILED, failures};
 use crate::load::{Record, Stream, Travel, Work, ideal, quantile};
 use crate::peer::{App, Peer, Setup};
 use crate::plot::{Chart, Scale, Series};
@@ -37,14 +37,15 @@ const BURNING: Setup = Setup { workers: 2, ..SETUP };
 const BURNING_LOADS: [(&str, f64); 3] =
     [("2 CPU-bound, 60 %", 0.6), ("2 CPU-bound, 80 %", 0.8), ("2 CPU-bound, 90 %", 0.9)];
 
-/// Waits of all rounds, by case and row.
-type Waits = BTreeMap<(&'static str, &'static str), Vec<Duration>>;
+/// Waits by case and row, and by round: one that is measured again replaces them.
+type Waits = BTreeMap<(&'static str, &'static str), BTreeMap<usize, Vec<Duration>>>;
 
 pub(super) async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let mut all = Waits::new();
     measure(bench, &mut all, SETUP, &LOADS, &Work::Served(SERVICE)).await?;
     measure(bench, &mut all, BURNING, &BURNING_LOADS, &Work::Burned(SERVICE)).await?;
-    for ((case, peer), waits) in all {
+    for ((case, peer), rounds) in all {
+        let waits: Vec<Duration> = rounds.into_values().flatten().collect();
         if waits.len() >= SAMPLES_FOR_P999 {
             let place = Place { scenario: "tail", case, peer, round: 0 };
             bench.add(place, P999, in_services(quantile(waits, 0.999)));
@@ -78,7 +79,7 @@ async fn measure(
                 timeout: Duration::from_secs(20),
                 seed: bench.seed(round),
             };
-            for deployment in turn(round, &deployments) {
+            for deployment in bench.turn(round, &deployments) {
                 let place = Place { scenario: "tail", case, peer: deployment.peer.name(), round };
                 let stream = Stream { target: deployment.address, ..stream.clone() };
                 let records = crate::load::run(vec![stream]).await?.remove(0);
@@ -98,7 +99,7 @@ async fn measure(
 fn add_waits(bench: &mut Bench, all: &mut Waits, place: Place<'static>, waits: Vec<Duration>) {
     bench.add(place, MEDIAN, in_services(quantile(waits.clone(), 0.5)));
     bench.add(place, P99, in_services(quantile(waits.clone(), 0.99)));
-    all.entry((place.case, place.peer)).or_default().extend(waits);
+    all.entry((place.case, place.peer)).or_default().insert(place.round, waits);
 }
 
 pub(super) fn in_services(wait: Duration) -> f64 {
