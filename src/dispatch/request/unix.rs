@@ -153,7 +153,6 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::super::stream::{Kind, Stream};
-    use super::*;
 
     /// Several times what a socket holds.
     const MUCH: usize = 4 << 20;
