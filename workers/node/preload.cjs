@@ -18,6 +18,7 @@ const diagnostics = require('diagnostics_channel');
 const fs = require('fs');
 const { env, hrtime } = process;
 const { writeSync } = fs;
+const { setInterval, clearInterval, setImmediate, setTimeout } = globalThis;
 
 const [MAJOR, MINOR] = process.versions.node.split('.').map(Number);
 const THREAD_CHANNEL = 'tenfold.preload';
@@ -27,6 +28,9 @@ const TICK_INTERVAL_MS = 100;
 // A timer is a little late each time; ten would make the beat rarer than the second that is
 // promised.
 const TICKS_PER_BEAT = 9;
+const BEAT_INTERVAL_MS = TICK_INTERVAL_MS * TICKS_PER_BEAT;
+// An event loop that was busy for less of a beat has delayed nothing for longer than 18 ms.
+const REST_UTILISATION = 0.02;
 const CLOSE_IDLE_INTERVAL_MS = 100;
 // The master's own `shutdown.total`: without a master nobody else ends the wait.
 const ORPHAN_GRACE_MS = 25_000;
@@ -81,6 +85,8 @@ const page = new Float64Array(16);
 let pageFd = -1;
 let turnScheduled = false;
 let isStale = false;
+let isResting = false;
+let wakeUp = noop;
 
 /**
  * Starts the reports, if `fd` is still the master's page and not a file of somebody who reused the
@@ -93,7 +99,8 @@ function startLoadPage(fd) {
   const { getHeapStatistics } = require('v8');
   const isInspected = inspection();
   let before = eventLoopUtilization();
-  let [last, ticks, latest] = [monotonicMs(), 0, 0];
+  let [timer, interval] = [undefined, 0];
+  let [last, ticks, latest, version] = [0, 0, 0, 0];
   const beat = () => {
     const now = eventLoopUtilization();
     page[UTILISATION] = eventLoopUtilization(now, before).utilization;
@@ -105,20 +112,41 @@ function startLoadPage(fd) {
     page[HEAP_LIMIT] = heap.heap_size_limit;
     if (isInspected()) page[FLAGS] |= FLAG_INSPECTED;
     else page[FLAGS] &= ~FLAG_INSPECTED;
+    const wasQuiet = page[VERSION] === version && !isStale && page[ACTIVE] === 0;
     writePage();
+    version = page[VERSION];
+    ticks = 0;
+    return wasQuiet && page[UTILISATION] < REST_UTILISATION;
   };
   // Not monitorEventLoopDelay: it forgets whatever blocks between a reset and the next tick.
   const tick = () => {
     const now = monotonicMs();
-    latest = Math.max(latest, now - last - TICK_INTERVAL_MS);
+    latest = Math.max(latest, now - last - interval);
     last = now;
     ticks += 1;
-    if (ticks % TICKS_PER_BEAT === 0 || latest > TICK_INTERVAL_MS * TICKS_PER_BEAT) beat();
+    if (isResting || ticks >= TICKS_PER_BEAT || latest > BEAT_INTERVAL_MS) rest(beat());
     else if (isStale) writePage();
+  };
+  const tickEach = (ms) => {
+    clearInterval(timer);
+    interval = ms;
+    timer = setInterval(guarded, ms, tick).unref();
+  };
+  // Of a worker that does nothing nobody asks how late it is: it wakes up for its beats alone, until
+  // it takes something. What it takes is told a tick later, and so within a second of its beat.
+  const rest = (isQuiet) => {
+    if (isResting === isQuiet) return;
+    isResting = isQuiet;
+    tickEach(isQuiet ? BEAT_INTERVAL_MS : TICK_INTERVAL_MS);
+  };
+  wakeUp = () => {
+    last = monotonicMs();
+    rest(false);
   };
   page[PID] = process.pid;
   pageFd = fd;
-  setInterval(guarded, TICK_INTERVAL_MS, tick).unref();
+  last = monotonicMs();
+  tickEach(TICK_INTERVAL_MS);
   beat();
 }
 
@@ -168,6 +196,7 @@ function connectionsChanged() {
  */
 function laterWillDo() {
   isStale = true;
+  if (isResting) wakeUp();
 }
 
 // ------------------------------------------------------------------------------------- where it is
@@ -224,8 +253,8 @@ function hideThread(thread) {
 function tellStacks({ fd, own }) {
   const { Session } = require('inspector');
   const { fileURLToPath } = require('url');
-  // While the main thread waits for events, the preload's own timer is met within a tenth of a
-  // second; in native code nothing is met at all, and no question answered.
+  // While the main thread waits for events, the preload's own timer is met within a second; in
+  // native code nothing is met at all, and no question answered.
   const PATIENCE_MS = 2000;
   const [FRAMES_MAX, PLACE_MAX] = [64, 300];
   const socket = new (require('net').Socket)({ fd, readable: true, writable: true });

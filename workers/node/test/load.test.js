@@ -3,6 +3,7 @@
 
 const assert = require('node:assert');
 const { once } = require('node:events');
+const fs = require('node:fs');
 const http = require('node:http');
 const http2 = require('node:http2');
 const https = require('node:https');
@@ -160,3 +161,49 @@ test(
     assert.strictEqual(page.pid, (await master.message({ act: 'attach' })).pid);
   },
 );
+
+/** How often the process's main thread has slept until now. */
+function sleeps(pid) {
+  const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+  return Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)[1]);
+}
+
+/** Waits until a worker that does nothing wakes up for its beats alone; returns such a beat. */
+async function rests(master) {
+  for (let before = await master.page(); ; ) {
+    const sleptBefore = sleeps(before.pid);
+    const page = await pageAfter(master, before);
+    // Eight ticks lie between two beats of a worker that does not rest.
+    if (sleeps(page.pid) - sleptBefore < 6) return page;
+    before = page;
+  }
+}
+
+async function pageAfter(master, { beat }) {
+  for (;;) {
+    const page = await master.page();
+    if (page.beat > beat) return page;
+  }
+}
+
+test('a worker at rest wakes up once per beat', { timeout }, async (t) => {
+  const master = start(t, [node, app('http.js')]);
+  await master.port();
+  const first = await rests(master);
+  const second = await pageAfter(master, first);
+  assert.ok(second.beat - first.beat > 500, `${first.beat}, ${second.beat}`);
+});
+
+test('what a worker at rest takes is told before its next beat', { timeout }, async (t) => {
+  const master = start(t, [node, app('http.js')]);
+  const port = await master.port();
+  // On a machine that is busy elsewhere one may be late; without a wake-up each is.
+  for (;;) {
+    const { beat } = await rests(master);
+    const held = get(port, '/hold');
+    const told = await master.pageHas({ active: 1 });
+    await get(port, '/release');
+    await held;
+    if (told.beat - beat < 700) return;
+  }
+});
