@@ -29,7 +29,7 @@ const TICK_INTERVAL_MS = 100;
 // promised.
 const TICKS_PER_BEAT = 9;
 const BEAT_INTERVAL_MS = TICK_INTERVAL_MS * TICKS_PER_BEAT;
-// An event loop that was busy for less of a beat has delayed nothing for longer than 18 ms.
+// An event loop that is busy for less of a beat delays nothing for longer than 18 ms in it.
 const REST_UTILISATION = 0.02;
 const CLOSE_IDLE_INTERVAL_MS = 100;
 // The master's own `shutdown.total`: without a master nobody else ends the wait.
