@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 
 use support::crowd::{Crowd, Outcome};
 use support::pool::{command_pool, in_connection_mode, node_pool, request_pool};
-use support::{Builder, PATIENCE, Status, Tenfold, free_port, processes, try_until, wait_until};
+use support::{Builder, PATIENCE, Status, free_port, processes, try_until, wait_until};
 
 const WORKERS: usize = 4;
 
@@ -23,13 +23,6 @@ const TREE_BOUND: Duration = Duration::from_secs(3);
 
 /// A stopped worker is sent its window however long that takes.
 const UNJUDGED: [&str; 4] = ["--set", "workers.stall=off", "--set", "workers.hang=off"];
-
-/// Waits until the worker has its window full of connections that it does not answer for.
-fn wait_for_full_window(tenfold: &Tenfold, slot: u16) {
-    tenfold.wait_status(PATIENCE, "8 un-acked connections", |status| {
-        status.worker_in(slot).unacked == 8
-    });
-}
 
 fn answered_by(outcomes: &[Outcome]) -> BTreeMap<i32, u64> {
     let mut answered = BTreeMap::new();
@@ -58,54 +51,68 @@ fn check_only_acknowledged_failed(status: &Status, outcomes: &[Outcome], victim:
     assert_eq!(status.total("taken"), living + of_the_dead + failed, "{status:?}");
 }
 
-/// Kills the worker in slot 2 while 64 clients ask, after `before` was done to it.
+/// Kills the worker in slot 2 while clients ask; then all, its replacement too, are asked.
 #[track_caller]
-fn check_death_of_one(builder: Builder, port: u16, before: impl Fn(&Tenfold, i32)) {
-    let crowd = Crowd { port, path: "/slow?ms=20", clients: 64, requests: 4000 };
+fn check_death_of_one(builder: Builder, port: u16, hears: Hears) {
+    let crowd = Crowd { port, path: "/slow?ms=20", clients: 32, requests: 3000 };
+    // Enough for each to get more than any had before: the stopped one gets its share.
+    let rush = Crowd { port, path: "/slow?ms=100", clients: 96, requests: 1000 };
     let tenfold = builder.start();
     let victim = tenfold.wait_ready(WORKERS).pid_of(2);
-    let outcomes = std::thread::scope(|scope| {
+    let mut outcomes = std::thread::scope(|scope| {
         let asking = scope.spawn(|| crowd.ask());
         tenfold.wait_status(PATIENCE, "work in slot 2", |status| status.worker_in(2).accepted > 50);
-        before(&tenfold, victim);
+        let rushing = match hears {
+            Hears::All => None,
+            Hears::NothingMore => {
+                processes::signal(victim, Signal::SIGSTOP);
+                let rushing = scope.spawn(|| rush.ask());
+                tenfold.wait_status(PATIENCE, "8 un-acked connections", |status| {
+                    status.worker_in(2).unacked == 8
+                });
+                Some(rushing)
+            }
+        };
         processes::signal(victim, Signal::SIGKILL);
         tenfold.wait_for_line(PATIENCE, |line| {
             line.contains("worker crashed, restarting") && line.contains("\"restart_in_ms\":0")
         });
-        tenfold.wait_status(PATIENCE, "the replacement at work", |status| {
-            let worker = status.worker_in(2);
-            worker.pid.is_some_and(|pid| pid != victim) && worker.accepted > 0
-        });
-        asking.join().expect("clients do not panic")
+        let crowds = [Some(asking), rushing].into_iter().flatten();
+        crowds.flat_map(|it| it.join().expect("clients do not panic")).collect::<Vec<_>>()
     });
+    let replaced = tenfold.wait_ready(WORKERS).pid_of(2);
+    outcomes.extend(Crowd { port, path: "/", clients: WORKERS, requests: 40 }.ask());
     let status = tenfold.wait_status(PATIENCE, "nothing open", Status::is_quiet);
-    assert_eq!(outcomes.len(), crowd.requests);
     check_only_acknowledged_failed(&status, &outcomes, victim);
+    assert!(answered_by(&outcomes).contains_key(&replaced), "the replacement does nothing");
+}
+
+/// What a worker takes of its connections before it is killed.
+#[derive(Clone, Copy)]
+enum Hears {
+    /// It is killed at work.
+    All,
+    /// It is stopped first, until its window is full of what it has not acknowledged.
+    NothingMore,
 }
 
 #[test]
 fn killed_worker_takes_only_its_acknowledged_connections() {
     let (builder, port) = node_pool("http.js", WORKERS);
-    check_death_of_one(builder, port, |_, _| {});
+    check_death_of_one(builder, port, Hears::All);
 }
 
 #[test]
 fn what_a_killed_worker_had_not_acknowledged_is_served_by_others() {
     let (builder, port) = node_pool("http.js", WORKERS);
-    check_death_of_one(builder.args(UNJUDGED), port, |tenfold, victim| {
-        processes::signal(victim, Signal::SIGSTOP);
-        wait_for_full_window(tenfold, 2);
-    });
+    check_death_of_one(builder.args(UNJUDGED), port, Hears::NothingMore);
 }
 
 #[test]
 fn what_a_killed_worker_had_not_acknowledged_is_served_by_others_without_the_preload() {
     let (builder, port) = node_pool("http.js", WORKERS);
     let builder = builder.args(["--set", "workers.preload=false"]);
-    check_death_of_one(builder, port, |tenfold, victim| {
-        processes::signal(victim, Signal::SIGSTOP);
-        wait_for_full_window(tenfold, 2);
-    });
+    check_death_of_one(builder, port, Hears::NothingMore);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use support::crowd::Crowd;
 use support::pool::{demo_pool, node_pool};
 use support::processes::{self, Counters};
-use support::{Builder, PATIENCE, Tenfold, wait_until};
+use support::{Builder, PATIENCE, Tenfold, try_until, wait_until};
 
 const WORKERS: usize = 4;
 const MIB: u64 = 1 << 20;
@@ -33,9 +33,14 @@ fn check_second_adds_nothing(tenfold: &Tenfold, batch: impl Fn()) {
     batch();
     let first = counters(tenfold);
     batch();
-    let second = counters(tenfold);
-    assert_eq!(second.fds, first.fds, "{first:?}, then {second:?}");
-    assert_eq!(second.threads, first.threads, "{first:?}, then {second:?}");
+    let mut second = counters(tenfold);
+    // On a busy machine what is to be closed soon may look settled.
+    let fits = |now: &Counters| now.fds <= first.fds && now.threads <= first.threads;
+    try_until(PATIENCE, || {
+        second = processes::counters(tenfold.pid());
+        fits(&second).then_some(())
+    });
+    assert!(fits(&second), "{first:?}, then {second:?}");
     assert!(second.rss_bytes <= first.rss_bytes + MIB, "{first:?}, then {second:?}");
 }
 

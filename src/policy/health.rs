@@ -6,6 +6,7 @@
 mod crash;
 mod ejection;
 mod heartbeat;
+mod looks;
 mod poison;
 mod ramp;
 mod readiness;
@@ -15,6 +16,7 @@ mod throttle;
 pub use crash::{CrashKind, LastSeen, Past};
 pub use ejection::{EjectionSettings, Ejections};
 pub use heartbeat::{Finding, HangTimes, Heartbeats, Sign};
+pub use looks::Looks;
 pub use poison::{RequestKey, Suspects};
 pub use ramp::ramped;
 pub use readiness::{Diagnosis, Health, Startup, Stop};

@@ -25,7 +25,7 @@ pub use fleet::{
 };
 pub use health::{
     CrashKind, Diagnosis, EjectionSettings, Ejections, Finding, Flow, HangTimes, Health,
-    Heartbeats, LastSeen, MemorySoft, Past, PoolVitals, QuotaPeriods, QuotaWatch, Recycle,
+    Heartbeats, LastSeen, Looks, MemorySoft, Past, PoolVitals, QuotaPeriods, QuotaWatch, Recycle,
     RecycleSettings, Recycling, RequestKey, Sign, Startup, Stop, Suspects, Turnover, Vitals,
     ramped,
 };

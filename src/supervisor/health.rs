@@ -3,7 +3,6 @@
 //! A worker is judged only while it is ready, and only by what it has shown before: one that never
 //! had a heartbeat is not missed.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::announce::millis;
@@ -11,8 +10,8 @@ use super::events::{Transition, What};
 use super::{Process, Supervisor};
 use crate::link::orders::{Clients, Forsaken, Order};
 use crate::policy::{
-    Cause, Event, Finding, HangTimes, Heartbeats, LiveWorker, Panic, Sign, Stalled, WorkerId,
-    WorkerLife, WorkerView,
+    Cause, Event, Finding, HangTimes, Heartbeats, LiveWorker, Looks, Panic, Sign, Stalled,
+    WorkerId, WorkerLife, WorkerView,
 };
 use crate::sys::thread::{self, MainThread};
 
@@ -36,8 +35,7 @@ pub(super) struct Health {
     /// How often a worker was found stalled.
     pub(super) stalls: u64,
     panic: Panic,
-    /// How much each worker held when it was last looked at: at its death others may have it.
-    held: BTreeMap<WorkerId, u32>,
+    pub(super) looks: Looks,
 }
 
 /// Whether the heartbeat of a worker's load page can be relied on.
@@ -54,12 +52,7 @@ impl Health {
         let heartbeats = Heartbeats::new(times);
         let interval = heartbeats.interval().into_iter().chain(others).min();
         let due = interval.map(|interval| now + interval);
-        Self { heartbeats, interval, due, stalls: 0, panic: Panic::No, held: BTreeMap::new() }
-    }
-
-    /// Requests, or connections with something to do, that a worker held a moment ago.
-    pub(super) fn held(&self, worker: WorkerId) -> u32 {
-        self.held.get(&worker).copied().unwrap_or(0)
+        Self { heartbeats, interval, due, stalls: 0, panic: Panic::No, looks: Looks::default() }
     }
 
     /// Whether its heartbeat is late.
@@ -93,8 +86,7 @@ impl Supervisor {
         }
         let (accounts, panic) = self.accounts();
         self.note_panic(panic);
-        let held = |account: &WorkerView| (account.id, account.in_flight.max(account.active));
-        self.health.held = accounts.iter().map(held).collect();
+        self.health.looks.look(&accounts, |worker| self.processes.contains_key(&worker));
         let signs: Vec<(WorkerId, Sign)> = self
             .parts
             .fleet

@@ -56,7 +56,9 @@ impl Supervisor {
             Phase::Starting => Past::NeverReady,
             Phase::Running | Phase::Reloading | Phase::Stopping(_) | Phase::Finished => Past::Ready,
         };
-        LastSeen { worker: past, pool, held: self.health.held(worker) }
+        let account = crate::link::lock(&self.parts.balance).worker(worker);
+        let held = self.health.looks.at_hand(worker, account.as_ref());
+        LastSeen { worker: past, pool, held }
     }
 
     /// What a crash is called.

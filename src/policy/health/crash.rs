@@ -25,7 +25,7 @@ pub enum Past {
 pub struct LastSeen {
     pub worker: Past,
     pub pool: Past,
-    /// Requests, or connections with something to do, when it was last looked at.
+    /// What it had at hand; see [`Looks::at_hand`](super::Looks::at_hand).
     pub held: u32,
 }
 
