@@ -60,7 +60,7 @@ const MAIN_CPU: &str = "worker CPU, main thread";
 const P99_WAIT: &str = "wait, p99";
 const USERS: &str = "users served in time, in the flood";
 
-pub(crate) const TARGETS: [Target; 36] = [
+pub(crate) const TARGETS: [Target; 35] = [
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, Haproxy)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.3, HaproxyBare)),
     target(["hello", "keep-alive", "rate"], Tenfold, RatioAtLeast(1.0, HaproxyUnix)),
@@ -83,7 +83,6 @@ pub(crate) const TARGETS: [Target; 36] = [
     target(["tail", "60 %", P99_WAIT], Tenfold, RatioToIdealAtMost(1.3)),
     target(["tail", "80 %", P99_WAIT], Tenfold, RatioToIdealAtMost(1.3)),
     target(["tail", "90 %", P99_WAIT], Tenfold, RatioToIdealAtMost(1.3)),
-    target(["tail", "2 CPU-bound, 60 %", P99_WAIT], Tenfold, RatioToIdealAtMost(1.3)),
     target(["tail", "2 CPU-bound, 80 %", P99_WAIT], Tenfold, RatioToIdealAtMost(1.3)),
     target(["tail", "2 CPU-bound, 90 %", P99_WAIT], Tenfold, RatioToIdealAtMost(1.3)),
     target(["tail", "2 CPU-bound, 80 %", P99_WAIT], Tenfold, RatioAtMost(1.05, Haproxy)),

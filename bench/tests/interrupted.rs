@@ -70,7 +70,10 @@ struct Run {
 impl Run {
     fn start(arguments: &[&str]) -> Self {
         let results = tempfile::tempdir().expect("a directory");
-        let bench = Command::new(env!("CARGO_BIN_EXE_tenfold-bench"))
+        // A signal that we ignore, as under nohup, would be ignored by the bench, too.
+        let bench = Command::new("env")
+            .arg("--default-signal=HUP,INT,TERM")
+            .arg(env!("CARGO_BIN_EXE_tenfold-bench"))
             .args(arguments)
             .arg("--results")
             .arg(results.path())

@@ -1,6 +1,6 @@
 //! The policies that are compared: the one that ships, what others do, mistakes made on purpose.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -80,8 +80,10 @@ struct Shipped {
     balance: Balance,
     /// Virtual time 0.
     epoch: Instant,
-    /// Jobs that wait, or that a call is about.
-    jobs: HashMap<Ticket, Job>,
+    /// Jobs by their ids, from the oldest that waits; what was started is none any more.
+    jobs: VecDeque<Option<Job>>,
+    /// The id of the first of them.
+    first: u64,
 }
 
 const LISTENER: ListenerId = ListenerId(0);
@@ -100,19 +102,27 @@ impl Shipped {
             let early = [balance.ready(epoch, id), balance.serve(epoch, id, LISTENER)].concat();
             assert!(early.is_empty(), "nothing waits yet");
         }
-        Self { balance, epoch, jobs: HashMap::new() }
+        Self { balance, epoch, jobs: VecDeque::new(), first: 0 }
     }
 
     fn start(&mut self, grant: Grant) -> Start {
-        let job = self.jobs.remove(&grant.ticket).expect("granted once, after its arrival");
-        Start { worker: grant.worker.0 as usize, job }
+        let at = grant.ticket.0.checked_sub(self.first).expect("granted once");
+        let job = self.jobs.get_mut(at as usize).and_then(Option::take);
+        while let Some(None) = self.jobs.front() {
+            self.jobs.pop_front();
+            self.first += 1;
+        }
+        Start {
+            worker: grant.worker.0 as usize,
+            job: job.expect("granted once, after its arrival"),
+        }
     }
 }
 
 impl Policy for Shipped {
     fn arrive(&mut self, now: Nanos, job: Job) -> Option<Start> {
         let ticket = Ticket(job.id);
-        self.jobs.insert(ticket, job);
+        self.jobs.push_back(Some(job));
         match self.balance.admit(self.epoch + Duration::from_nanos(now), LISTENER, ticket) {
             Admission::Granted(grant) => Some(self.start(grant)),
             Admission::Queued => None,

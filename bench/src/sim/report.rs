@@ -122,12 +122,11 @@ fn page(simulation: &Simulation) -> String {
          `tenfold` is `policy::Balance` itself.\n",
         simulation.seed
     );
-    page.push_str(if simulation.checked {
-        "Where Erlang's formula applies, the mean agrees with it within 2 %, or within 0.001 where \
-         hardly anybody waits.\n"
+    if simulation.checks.is_empty() {
+        page.push_str("**A quick run: too few jobs to mean anything.**\n");
     } else {
-        "**A quick run: too few jobs to mean anything.**\n"
-    });
+        checks(&mut page, simulation);
+    }
     for workers in WORKERS {
         for c2 in SPREADS {
             table(&mut page, simulation, workers, c2);
@@ -156,6 +155,25 @@ fn page(simulation: &Simulation) -> String {
         mean(&simulation.flood_unlimited)
     );
     page
+}
+
+fn checks(page: &mut String, simulation: &Simulation) {
+    page.push_str(
+        "All policies get the same arrivals, 400,000 of them: near saturation all are some percent \
+         off what they would be in the long run, most in the same direction.\n\n\
+         ## Against Erlang's formula: mean of waiting, simulated / formula\n\n\
+         What a mean owes to the arrivals that were drawn is taken off. They agree within 2 %, or \
+         within 0.001.\n\n",
+    );
+    let _ = writeln!(page, "| workers | {} |", LOADS.map(|load| format!("{load}")).join(" | "));
+    let _ = writeln!(page, "|---{}|", "|---".repeat(LOADS.len()));
+    for workers in WORKERS {
+        let checks = simulation.checks.iter().filter(|check| check.workers == workers);
+        let values: Vec<String> = checks
+            .map(|check| format!("{:.4} / {:.4}", check.mean_wait, check.erlang_mean))
+            .collect();
+        let _ = writeln!(page, "| {workers} | {} |", values.join(" | "));
+    }
 }
 
 fn table(page: &mut String, simulation: &Simulation, workers: usize, c2: f64) {

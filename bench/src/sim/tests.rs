@@ -22,6 +22,11 @@ fn one_queue_and_one_worker_each_wait_as_erlang_says() {
     let mean = simulated(Kind::Tenfold, central).mean();
     let expected = erlang::mean_wait(2, 0.5);
     assert!((mean / expected - 1.0).abs() < 0.02, "{mean} is not {expected}");
+    // Close to it, where the arrivals that were drawn decide about a plain mean.
+    let busy = Setting { load: 0.95, ..central };
+    let mean = simulated(Kind::Tenfold, busy).controlled_mean(erlang::mean_wait(1, 0.95) / 2.0);
+    let expected = erlang::mean_wait(2, 0.95);
+    assert!((mean / expected - 1.0).abs() < 0.01, "{mean} is not {expected}");
     // Hashing is a queue per worker: M/M/1.
     let mean = simulated(Kind::Hash, Setting { load: 0.5, ..central }).mean();
     assert!((mean / erlang::mean_wait(1, 0.5) - 1.0).abs() < 0.02, "{mean} is not 1");
