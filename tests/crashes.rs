@@ -59,6 +59,7 @@ fn check_death_of_one(builder: Builder, port: u16, hears: Hears) {
     let rush = Crowd { port, path: "/slow?ms=100", clients: 96, requests: 1000 };
     let tenfold = builder.start();
     let victim = tenfold.wait_ready(WORKERS).pid_of(2);
+    let asked = crowd.requests + if hears == Hears::All { 0 } else { rush.requests };
     let mut outcomes = std::thread::scope(|scope| {
         let asking = scope.spawn(|| crowd.ask());
         tenfold.wait_status(PATIENCE, "work in slot 2", |status| status.worker_in(2).accepted > 50);
@@ -80,6 +81,7 @@ fn check_death_of_one(builder: Builder, port: u16, hears: Hears) {
         let crowds = [Some(asking), rushing].into_iter().flatten();
         crowds.flat_map(|it| it.join().expect("clients do not panic")).collect::<Vec<_>>()
     });
+    assert_eq!(outcomes.len(), asked);
     let replaced = tenfold.wait_ready(WORKERS).pid_of(2);
     outcomes.extend(Crowd { port, path: "/", clients: WORKERS, requests: 40 }.ask());
     let status = tenfold.wait_status(PATIENCE, "nothing open", Status::is_quiet);
@@ -88,7 +90,7 @@ fn check_death_of_one(builder: Builder, port: u16, hears: Hears) {
 }
 
 /// What a worker takes of its connections before it is killed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Hears {
     /// It is killed at work.
     All,
